@@ -1,0 +1,1 @@
+//! Kafka administration for async Rust.

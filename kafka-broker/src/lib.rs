@@ -1,0 +1,1 @@
+//! A small Kafka broker that starts inside a test, and as a binary.

@@ -1,0 +1,2 @@
+//! The `kafka-broker` binary.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Kafka connections, metadata, routing and one shared pool, for async Rust.

@@ -1,0 +1,1 @@
+//! A Kafka consumer for async Rust.
