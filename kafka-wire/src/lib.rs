@@ -1,1 +1,16 @@
 //! Kafka's bytes: framing, guarded messages, record batches, compression, error codes. No tokio, no clock.
+
+pub mod address;
+pub mod api;
+pub mod error;
+pub mod error_code;
+pub mod frame;
+pub mod header;
+pub mod messages;
+pub mod murmur2;
+pub mod primitives;
+
+pub use address::NodeAddress;
+pub use api::{Api, Request, VersionRange};
+pub use error::{ProtocolError, ProtocolErrorKind};
+pub use error_code::ErrorCode;
