@@ -1,0 +1,4 @@
+//! The escape hatch: what the sibling crates and experts build on. It shows Kafka's own messages and is not covered
+//! by the stability of the rest.
+
+pub use crate::cluster::backoff::Backoff;
