@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod api;
+pub mod consumer_protocol;
 pub mod error;
 pub mod error_code;
 pub mod frame;
