@@ -1,1 +1,3 @@
 //! A small Kafka broker that starts inside a test, and as a binary.
+
+pub mod group;
