@@ -1,0 +1,630 @@
+//! Changes the image, one change at a time: topics, partitions, settings, elections, live brokers, coordinators.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::{ArcSwap, Guard};
+use kafka_wire::error_code::ErrorCode;
+use uuid::Uuid;
+
+use crate::config::{self, BrokerConfigs, ConfigDef, TopicConfig};
+use crate::image::{Broker, Image, NO_NODE, PartitionImage, Topic, base64_id};
+use crate::partition::Partition;
+
+/// What a cluster holds at most: a hostile client could otherwise fill the memory of a test.
+const MOST_PARTITIONS: usize = 10_000;
+
+/// Why a change was not made: the code and message a response carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) code: ErrorCode,
+    pub(crate) message: String,
+}
+
+impl Refusal {
+    pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+/// A topic to create.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct NewTopic {
+    pub(crate) name: String,
+    /// `None` takes `num.partitions`.
+    pub(crate) partitions: Option<i32>,
+    /// `None` takes `default.replication.factor`.
+    pub(crate) replication: Option<i16>,
+    /// Replicas per partition, instead of the two numbers above.
+    pub(crate) assignment: Option<Vec<Vec<i32>>>,
+    pub(crate) configs: BTreeMap<String, String>,
+}
+
+/// One change of a setting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ConfigChange {
+    Set(String),
+    Delete,
+    Append(String),
+    Subtract(String),
+}
+
+/// The one place that changes the image.
+#[derive(Debug)]
+pub(crate) struct Controller {
+    image: ArcSwap<Image>,
+    /// Held while an image is replaced; gives out topic ids.
+    changing: Mutex<fastrand::Rng>,
+}
+
+impl Controller {
+    pub(crate) fn new(brokers: Vec<Broker>, configs: BrokerConfigs, mut rng: fastrand::Rng) -> Self {
+        let image = Image {
+            cluster_id: base64_id(random_id(&mut rng)).into(),
+            brokers: brokers.into_iter().map(|broker| (broker.id, broker)).collect(),
+            topics: BTreeMap::new(),
+            topic_names: std::collections::HashMap::new(),
+            configs: Arc::new(configs),
+            moved_coordinators: BTreeMap::new(),
+        };
+        Self { image: ArcSwap::from_pointee(image), changing: Mutex::new(rng) }
+    }
+
+    /// The image now. Keep it for one request, not longer.
+    pub(crate) fn image(&self) -> Guard<Arc<Image>> {
+        self.image.load()
+    }
+
+    /// Creates a topic whose partitions have leaders when this returns.
+    pub(crate) fn create_topic(&self, new: NewTopic, validate_only: bool) -> Result<Arc<Topic>, Refusal> {
+        self.change(|image, rng| {
+            check_name(image, &new.name)?;
+            let assignment = match new.assignment {
+                Some(assignment) => checked_assignment(image, assignment)?,
+                None => {
+                    let partitions = new.partitions.unwrap_or_else(|| image.configs.number("num.partitions"));
+                    let replication =
+                        new.replication.unwrap_or_else(|| image.configs.number("default.replication.factor"));
+                    place(image, image.topics.len(), 0, partitions, replication)?
+                }
+            };
+            check_room(image, assignment.len())?;
+            for (name, value) in &new.configs {
+                topic_def(name)?.check(value).map_err(invalid_config)?;
+            }
+            let name: Arc<str> = new.name.into();
+            let topic = Arc::new(Topic {
+                name: Arc::clone(&name),
+                id: random_id(rng),
+                partitions: partition_images(image, &name, 0, assignment),
+                config: Arc::new(TopicConfig::resolve(&new.configs, &image.configs)),
+                overrides: new.configs,
+            });
+            if validate_only {
+                return Ok((None, topic));
+            }
+            let mut next = image.clone();
+            next.topic_names.insert(topic.id, Arc::clone(&name));
+            next.topics.insert(name, Arc::clone(&topic));
+            Ok((Some(next), topic))
+        })
+    }
+
+    /// Deletes a topic and all its records.
+    pub(crate) fn delete_topic(&self, name: &str) -> Result<Arc<Topic>, Refusal> {
+        self.change(|image, _| {
+            if !image.configs.flag("delete.topic.enable") {
+                return Err(Refusal::new(ErrorCode::TOPIC_DELETION_DISABLED, "delete.topic.enable is false"));
+            }
+            let mut next = image.clone();
+            let topic = next.topics.remove(name).ok_or_else(|| unknown_topic(name))?;
+            next.topic_names.remove(&topic.id);
+            for partition in &topic.partitions {
+                partition.partition.delete();
+            }
+            Ok((Some(next), topic))
+        })
+    }
+
+    /// Grows a topic to `total` partitions; `assignment` gives the replicas of the new ones.
+    pub(crate) fn create_partitions(
+        &self,
+        name: &str,
+        total: i32,
+        assignment: Option<Vec<Vec<i32>>>,
+        validate_only: bool,
+    ) -> Result<Arc<Topic>, Refusal> {
+        self.change(|image, _| {
+            let topic = image.topic(name).ok_or_else(|| unknown_topic(name))?;
+            let invalid = |message: String| Refusal::new(ErrorCode::INVALID_PARTITIONS, message);
+            let now = topic.partitions.len();
+            let added = usize::try_from(total).unwrap_or_default().saturating_sub(now);
+            if added == 0 {
+                return Err(invalid(match usize::try_from(total) {
+                    Ok(total) if total == now => format!("Topic already has {now} partition(s)."),
+                    _ => format!(
+                        "The topic {name} currently has {now} partition(s); {total} would not be an increase."
+                    ),
+                }));
+            }
+            check_room(image, added)?;
+            let assignment = match assignment {
+                Some(assignment) if assignment.len() != added => {
+                    let message =
+                        format!("Attempted to add {added} partition(s), but {} assigned", assignment.len());
+                    return Err(Refusal::new(ErrorCode::INVALID_REPLICA_ASSIGNMENT, message));
+                }
+                Some(assignment) => checked_assignment(image, assignment)?,
+                None => {
+                    let replication = topic.partitions.first().map_or(1, |first| first.replicas.len());
+                    let added = i32::try_from(added).unwrap_or(i32::MAX);
+                    place(image, 0, now, added, i16::try_from(replication).unwrap_or(i16::MAX))?
+                }
+            };
+            let mut grown = Topic::clone(topic);
+            grown.partitions.extend(partition_images(image, &topic.name, now, assignment));
+            let grown = Arc::new(grown);
+            if validate_only {
+                return Ok((None, grown));
+            }
+            Ok((Some(image.with_topic(Arc::clone(&grown))), grown))
+        })
+    }
+
+    /// Changes settings of a topic. `replace` first forgets every one that was set (AlterConfigs).
+    pub(crate) fn alter_topic_configs(
+        &self,
+        name: &str,
+        changes: &[(String, ConfigChange)],
+        replace: bool,
+        validate_only: bool,
+    ) -> Result<(), Refusal> {
+        self.change(|image, _| {
+            let topic = image.topic(name).ok_or_else(|| unknown_topic(name))?;
+            let mut overrides = if replace { BTreeMap::new() } else { topic.overrides.clone() };
+            for (name, change) in changes {
+                let def = topic_def(name)?;
+                let inherited = image.configs.topic_values(&BTreeMap::new(), def);
+                apply(&mut overrides, def, change, inherited.first().map_or("", |value| &value.value))?;
+            }
+            if validate_only {
+                return Ok((None, ()));
+            }
+            let mut altered = Topic::clone(topic);
+            altered.config = Arc::new(TopicConfig::resolve(&overrides, &image.configs));
+            altered.overrides = overrides;
+            Ok((Some(image.with_topic(Arc::new(altered))), ()))
+        })
+    }
+
+    /// Changes settings of one broker, or of all (`None`).
+    pub(crate) fn alter_broker_configs(
+        &self,
+        broker: Option<i32>,
+        changes: &[(String, ConfigChange)],
+        replace: bool,
+        validate_only: bool,
+    ) -> Result<(), Refusal> {
+        self.change(|image, _| {
+            if let Some(id) = broker.filter(|id| !image.brokers.contains_key(id)) {
+                let message = format!("No broker has the id {id}");
+                return Err(Refusal::new(ErrorCode::INVALID_REQUEST, message));
+            }
+            let mut configs = BrokerConfigs::clone(&image.configs);
+            let set = configs.dynamic.entry(broker).or_default();
+            if replace {
+                set.clear();
+            }
+            for (name, change) in changes {
+                let unknown = || invalid_config(format!("Unknown broker config name: {name}"));
+                let def = config::broker_config(name).ok_or_else(unknown)?;
+                if def.read_only {
+                    return Err(invalid_config(format!("Cannot update {name} while the broker runs")));
+                }
+                apply(set, def, change, image.configs.value(name))?;
+            }
+            if validate_only {
+                return Ok((None, ()));
+            }
+            let mut next = image.clone();
+            next.configs = Arc::new(configs);
+            for topic in next.topics.values_mut() {
+                let config = TopicConfig::resolve(&topic.overrides, &next.configs);
+                if config != *topic.config {
+                    Arc::make_mut(topic).config = Arc::new(config);
+                }
+            }
+            Ok((Some(next), ()))
+        })
+    }
+
+    /// Makes a live replica the leader of a partition, in a new epoch.
+    pub(crate) fn move_leader(&self, name: &str, partition: i32, leader: i32) -> Result<(), Refusal> {
+        self.change(|image, _| {
+            let mut topic = Topic::clone(image.topic(name).ok_or_else(|| unknown_topic(name))?);
+            let place = usize::try_from(partition).ok().and_then(|at| topic.partitions.get_mut(at));
+            let place = place.ok_or_else(|| unknown_topic(name))?;
+            if !place.replicas.contains(&leader) || image.live_broker(leader).is_none() {
+                let message = format!("{leader} is not a live replica of {name}-{partition}");
+                return Err(Refusal::new(ErrorCode::REPLICA_NOT_AVAILABLE, message));
+            }
+            place.elect(leader);
+            Ok((Some(image.with_topic(Arc::new(topic))), ()))
+        })
+    }
+
+    /// Says that a broker stopped or started, and elects leaders: a stopped one loses its partitions to the first live
+    /// replica, and a started one takes those that have no leader.
+    pub(crate) fn set_alive(&self, broker: i32, alive: bool) -> Result<(), Refusal> {
+        self.change(|image, _| {
+            let mut next = image.clone();
+            let unknown = || Refusal::new(ErrorCode::BROKER_ID_NOT_REGISTERED, format!("No broker {broker}"));
+            next.brokers.get_mut(&broker).ok_or_else(unknown)?.alive = alive;
+            let live: Vec<i32> = next.live_brokers().map(|broker| broker.id).collect();
+            for topic in next.topics.values_mut() {
+                let lost = |place: &PartitionImage| !live.contains(&place.leader);
+                let electable = |place: &PartitionImage| place.replicas.iter().any(|id| live.contains(id));
+                let changes =
+                    |place: &PartitionImage| lost(place) && (electable(place) || place.leader != NO_NODE);
+                if !topic.partitions.iter().any(changes) {
+                    continue;
+                }
+                for place in Arc::make_mut(topic).partitions.iter_mut().filter(|place| changes(place)) {
+                    let replica = place.replicas.iter().copied().find(|id| live.contains(id));
+                    place.elect(replica.unwrap_or(NO_NODE));
+                }
+            }
+            Ok((Some(next), ()))
+        })
+    }
+
+    /// Makes a live broker the coordinator of a group.
+    pub(crate) fn move_coordinator(&self, group: &str, broker: i32) -> Result<(), Refusal> {
+        self.change(|image, _| {
+            if image.live_broker(broker).is_none() {
+                let message = format!("{broker} is not a live broker");
+                return Err(Refusal::new(ErrorCode::BROKER_NOT_AVAILABLE, message));
+            }
+            let mut next = image.clone();
+            next.moved_coordinators.insert(group.to_owned(), broker);
+            Ok((Some(next), ()))
+        })
+    }
+
+    /// Runs one change after the other, each on the image that the one before left.
+    fn change<T>(
+        &self,
+        decide: impl FnOnce(&Image, &mut fastrand::Rng) -> Result<(Option<Image>, T), Refusal>,
+    ) -> Result<T, Refusal> {
+        let mut rng = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (next, outcome) = decide(&self.image.load(), &mut rng)?;
+        if let Some(next) = next {
+            self.image.store(Arc::new(next));
+        }
+        Ok(outcome)
+    }
+}
+
+impl Image {
+    /// This image with the topic added or replaced.
+    fn with_topic(&self, topic: Arc<Topic>) -> Self {
+        let mut next = self.clone();
+        next.topics.insert(Arc::clone(&topic.name), topic);
+        next
+    }
+}
+
+impl PartitionImage {
+    fn elect(&mut self, leader: i32) {
+        self.leader = leader;
+        self.leader_epoch += 1;
+        self.partition.elect(leader, self.leader_epoch);
+    }
+}
+
+/// Kafka's rule for topic names.
+pub(crate) fn check_name(image: &Image, name: &str) -> Result<(), Refusal> {
+    let invalid = |message: String| Err(Refusal::new(ErrorCode::INVALID_TOPIC_EXCEPTION, message));
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if name.is_empty() || name == "." || name == ".." || name.len() > 249 || !name.chars().all(legal) {
+        return invalid(format!(
+            "Topic name '{name}' is illegal: 1 to 249 characters of ASCII letters, digits, '.', '_' and '-', not '.' or '..'"
+        ));
+    }
+    if image.topic(name).is_some() {
+        let message = format!("Topic '{name}' already exists.");
+        return Err(Refusal::new(ErrorCode::TOPIC_ALREADY_EXISTS, message));
+    }
+    // Kafka's metrics write '.' as '_', so it refuses names that differ in nothing else.
+    let flat = |name: &str| name.replace('.', "_");
+    if name.contains(['.', '_'])
+        && let Some(other) = image.topics.keys().find(|other| flat(other) == flat(name))
+    {
+        return invalid(format!("Topic '{name}' collides with existing topic: {other}"));
+    }
+    Ok(())
+}
+
+fn check_room(image: &Image, added: usize) -> Result<(), Refusal> {
+    let now: usize = image.topics.values().map(|topic| topic.partitions.len()).sum();
+    if now + added > MOST_PARTITIONS {
+        let message = format!("{now} partitions and {added} more exceed {MOST_PARTITIONS}");
+        return Err(Refusal::new(ErrorCode::POLICY_VIOLATION, message));
+    }
+    Ok(())
+}
+
+/// Spreads partitions over live brokers, round robin from `start`; the first replica is the preferred leader.
+fn place(
+    image: &Image,
+    start: usize,
+    first: usize,
+    partitions: i32,
+    replication: i16,
+) -> Result<Vec<Vec<i32>>, Refusal> {
+    let live: Vec<i32> = image.live_brokers().map(|broker| broker.id).collect();
+    let Some(partitions) = usize::try_from(partitions).ok().filter(|count| *count > 0) else {
+        let message = "Number of partitions must be larger than 0.";
+        return Err(Refusal::new(ErrorCode::INVALID_PARTITIONS, message));
+    };
+    check_room(image, partitions)?;
+    match usize::try_from(replication) {
+        Ok(replication) if (1..=live.len()).contains(&replication) => {
+            let replica = |partition: usize, copy: usize| live[(start + partition + copy) % live.len()];
+            let replicas = |partition| (0..replication).map(|copy| replica(partition, copy)).collect();
+            Ok((first..first + partitions).map(replicas).collect())
+        }
+        _ => {
+            let message = format!("Replication factor {replication} with {} live broker(s)", live.len());
+            Err(Refusal::new(ErrorCode::INVALID_REPLICATION_FACTOR, message))
+        }
+    }
+}
+
+/// Replicas that a caller chose: each known once, as many for each partition.
+fn checked_assignment(image: &Image, assignment: Vec<Vec<i32>>) -> Result<Vec<Vec<i32>>, Refusal> {
+    let invalid = |message: &str| Refusal::new(ErrorCode::INVALID_REPLICA_ASSIGNMENT, message);
+    let first = assignment.first().ok_or_else(|| invalid("No partition is assigned"))?;
+    for replicas in &assignment {
+        let known = replicas.iter().all(|id| image.brokers.contains_key(id));
+        let repeated = replicas.iter().enumerate().any(|(at, id)| replicas[..at].contains(id));
+        if replicas.is_empty() || replicas.len() != first.len() || !known || repeated {
+            return Err(invalid("Every partition needs as many replicas, each a known broker, none twice"));
+        }
+    }
+    Ok(assignment)
+}
+
+/// Partitions numbered from `first`, led by their first live replica.
+fn partition_images(
+    image: &Image,
+    topic: &Arc<str>,
+    first: usize,
+    assignment: Vec<Vec<i32>>,
+) -> Vec<PartitionImage> {
+    let build = |(number, replicas): (usize, Vec<i32>)| {
+        let leader = replicas.iter().copied().find(|id| image.live_broker(*id).is_some()).unwrap_or(NO_NODE);
+        let number = i32::try_from(number).unwrap_or(i32::MAX);
+        let partition = Arc::new(Partition::new(Arc::clone(topic), number, leader));
+        PartitionImage { leader, leader_epoch: 0, replicas: replicas.into(), partition }
+    };
+    (first..).zip(assignment).map(build).collect()
+}
+
+fn apply(
+    set: &mut BTreeMap<String, String>,
+    def: &'static ConfigDef,
+    change: &ConfigChange,
+    inherited: &str,
+) -> Result<(), Refusal> {
+    let now = set.get(def.name).map_or(inherited, String::as_str);
+    let listed = || -> Result<Vec<String>, Refusal> {
+        match def.kind {
+            config::Kind::List(_) => Ok(config::list(now).map(str::to_owned).collect()),
+            _ => Err(invalid_config(format!("Can't append to or subtract from {}: not a list", def.name))),
+        }
+    };
+    let value = match change {
+        ConfigChange::Delete => {
+            set.remove(def.name);
+            return Ok(());
+        }
+        ConfigChange::Set(value) => value.clone(),
+        ConfigChange::Append(value) => {
+            let mut words = listed()?;
+            for word in config::list(value) {
+                if !words.iter().any(|known| known == word) {
+                    words.push(word.to_owned());
+                }
+            }
+            words.join(",")
+        }
+        ConfigChange::Subtract(value) => {
+            let mut words = listed()?;
+            words.retain(|word| !config::list(value).any(|gone| gone == word));
+            words.join(",")
+        }
+    };
+    def.check(&value).map_err(invalid_config)?;
+    set.insert(def.name.to_owned(), value);
+    Ok(())
+}
+
+fn topic_def(name: &str) -> Result<&'static ConfigDef, Refusal> {
+    config::topic_config(name).ok_or_else(|| invalid_config(format!("Unknown topic config name: {name}")))
+}
+
+fn invalid_config(message: String) -> Refusal {
+    Refusal::new(ErrorCode::INVALID_CONFIG, message)
+}
+
+fn unknown_topic(name: &str) -> Refusal {
+    let message = format!("This server does not host the topic-partition {name}.");
+    Refusal::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, message)
+}
+
+/// An id that Kafka could have made: not reserved, and not starting with '-' when printed.
+fn random_id(rng: &mut fastrand::Rng) -> Uuid {
+    loop {
+        let id = Uuid::from_u128(rng.u128(..));
+        if id.as_u128() > 1 && !base64_id(id).starts_with('-') {
+            return id;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_wire::address::NodeAddress;
+
+    use super::*;
+
+    fn controller(brokers: i32) -> Controller {
+        let broker = |id| Broker { id, address: NodeAddress::new("b", 9092), rack: None, alive: true };
+        Controller::new(
+            (1..=brokers).map(broker).collect(),
+            BrokerConfigs::default(),
+            fastrand::Rng::with_seed(7),
+        )
+    }
+
+    fn topic(name: &str, partitions: i32, replication: i16) -> NewTopic {
+        NewTopic {
+            name: name.into(),
+            partitions: Some(partitions),
+            replication: Some(replication),
+            ..NewTopic::default()
+        }
+    }
+
+    fn code<T: std::fmt::Debug>(outcome: Result<T, Refusal>) -> ErrorCode {
+        outcome.expect_err("refused").code
+    }
+
+    #[test]
+    fn a_new_topic_has_leaders_spread_over_the_brokers() {
+        let controller = controller(3);
+        let topic = controller.create_topic(topic("t", 6, 2), false).unwrap();
+        let leaders: Vec<i32> = topic.partitions.iter().map(|partition| partition.leader).collect();
+        assert_eq!(leaders, [1, 2, 3, 1, 2, 3]);
+        assert_eq!(&*topic.partitions[2].replicas, [3, 1]);
+        assert_eq!(controller.image().topic_by_id(topic.id).unwrap().name, topic.name);
+    }
+
+    #[test]
+    fn refused_topics_are_not_created() {
+        let controller = controller(1);
+        controller.create_topic(topic("a.b", 1, 1), false).unwrap();
+        let refused = [
+            (topic("a.b", 1, 1), ErrorCode::TOPIC_ALREADY_EXISTS),
+            (topic("a_b", 1, 1), ErrorCode::INVALID_TOPIC_EXCEPTION),
+            (topic("", 1, 1), ErrorCode::INVALID_TOPIC_EXCEPTION),
+            (topic("..", 1, 1), ErrorCode::INVALID_TOPIC_EXCEPTION),
+            (topic("white space", 1, 1), ErrorCode::INVALID_TOPIC_EXCEPTION),
+            (topic(&"x".repeat(250), 1, 1), ErrorCode::INVALID_TOPIC_EXCEPTION),
+            (topic("t", 0, 1), ErrorCode::INVALID_PARTITIONS),
+            (topic("t", 10_000, 1), ErrorCode::POLICY_VIOLATION),
+            (topic("t", i32::MAX, 1), ErrorCode::POLICY_VIOLATION),
+            (topic("t", 1, 2), ErrorCode::INVALID_REPLICATION_FACTOR),
+            (
+                NewTopic { assignment: Some(vec![vec![9]]), ..topic("t", 1, 1) },
+                ErrorCode::INVALID_REPLICA_ASSIGNMENT,
+            ),
+            (
+                NewTopic { configs: [("retention.ms".into(), "x".into())].into(), ..topic("t", 1, 1) },
+                ErrorCode::INVALID_CONFIG,
+            ),
+        ];
+        for (new, expected) in refused {
+            let described = format!("{new:?}");
+            assert_eq!(code(controller.create_topic(new, false)), expected, "{described}");
+        }
+        controller.create_topic(topic("dry", 1, 1), true).unwrap();
+        assert_eq!(controller.image().topics.len(), 1);
+    }
+
+    #[test]
+    fn a_stopped_leader_is_replaced_in_a_new_epoch_and_none_is_left_when_all_stop() {
+        let controller = controller(2);
+        controller.create_topic(topic("t", 1, 2), false).unwrap();
+        let leader = |controller: &Controller| {
+            let image = controller.image();
+            let place = image.partition("t", 0).unwrap();
+            let state = place.partition.lock();
+            assert_eq!((state.leader, state.leader_epoch), (place.leader, place.leader_epoch));
+            (place.leader, place.leader_epoch)
+        };
+        controller.set_alive(1, false).unwrap();
+        assert_eq!(leader(&controller), (2, 1));
+        controller.set_alive(2, false).unwrap();
+        assert_eq!(leader(&controller), (NO_NODE, 2));
+        controller.set_alive(1, true).unwrap();
+        assert_eq!(leader(&controller), (1, 3));
+        // It already leads: nothing to elect.
+        controller.set_alive(2, true).unwrap();
+        assert_eq!(leader(&controller), (1, 3));
+        controller.move_leader("t", 0, 2).unwrap();
+        assert_eq!(leader(&controller), (2, 4));
+        assert_eq!(code(controller.move_leader("t", 0, 3)), ErrorCode::REPLICA_NOT_AVAILABLE);
+    }
+
+    #[test]
+    fn list_settings_grow_and_shrink_and_others_do_not() {
+        let controller = controller(1);
+        controller.create_topic(topic("t", 1, 1), false).unwrap();
+        let alter =
+            |name: &str, change| controller.alter_topic_configs("t", &[(name.into(), change)], false, false);
+        alter("cleanup.policy", ConfigChange::Append("compact".into())).unwrap();
+        assert_eq!(controller.image().topic("t").unwrap().overrides["cleanup.policy"], "delete,compact");
+        assert!(controller.image().topic("t").unwrap().config.compacted);
+        alter("cleanup.policy", ConfigChange::Subtract("delete".into())).unwrap();
+        assert_eq!(controller.image().topic("t").unwrap().overrides["cleanup.policy"], "compact");
+        alter("cleanup.policy", ConfigChange::Delete).unwrap();
+        assert!(!controller.image().topic("t").unwrap().config.compacted);
+        assert_eq!(code(alter("retention.ms", ConfigChange::Append("1".into()))), ErrorCode::INVALID_CONFIG);
+        assert_eq!(code(alter("no.such", ConfigChange::Delete)), ErrorCode::INVALID_CONFIG);
+    }
+
+    #[test]
+    fn a_broker_setting_reaches_the_topics_that_inherit_it() {
+        let controller = controller(1);
+        controller.create_topic(topic("t", 1, 1), false).unwrap();
+        let set = [("message.max.bytes".to_owned(), ConfigChange::Set("77".into()))];
+        controller.alter_broker_configs(None, &set, false, false).unwrap();
+        assert_eq!(controller.image().topic("t").unwrap().config.max_message_bytes, 77);
+        let fixed = [("auto.create.topics.enable".to_owned(), ConfigChange::Set("false".into()))];
+        assert_eq!(
+            code(controller.alter_broker_configs(None, &fixed, false, false)),
+            ErrorCode::INVALID_CONFIG
+        );
+    }
+
+    #[test]
+    fn a_group_stays_with_its_hash_until_it_is_moved_or_its_broker_stops() {
+        let controller = controller(3);
+        let at = |controller: &Controller| controller.image().coordinator("billing").map(|broker| broker.id);
+        let home = at(&controller).unwrap();
+        controller.set_alive(home, false).unwrap();
+        let next = at(&controller).unwrap();
+        assert_ne!(next, home);
+        controller.set_alive(home, true).unwrap();
+        assert_eq!(at(&controller), Some(home));
+        controller.move_coordinator("billing", next).unwrap();
+        assert_eq!(at(&controller), Some(next));
+    }
+
+    #[test]
+    fn more_partitions_continue_the_placement_and_fewer_are_refused() {
+        let controller = controller(3);
+        controller.create_topic(topic("t", 2, 1), false).unwrap();
+        let grown = controller.create_partitions("t", 4, None, false).unwrap();
+        assert_eq!(grown.partitions.len(), 4);
+        assert_eq!(grown.partitions[3].partition.number(), 3);
+        assert_eq!(code(controller.create_partitions("t", 4, None, false)), ErrorCode::INVALID_PARTITIONS);
+        assert_eq!(code(controller.create_partitions("t", -1, None, false)), ErrorCode::INVALID_PARTITIONS);
+        assert_eq!(
+            code(controller.create_partitions("no", 4, None, false)),
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+        );
+    }
+}

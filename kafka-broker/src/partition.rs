@@ -1,0 +1,84 @@
+//! One partition: who leads it, its log, and the fetches that wait for it, under one mutex.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use tokio::sync::Notify;
+
+use crate::image::NO_NODE;
+
+/// A partition of a topic. All replicas share it, so moving the leader loses nothing.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    topic: Arc<str>,
+    number: i32,
+    /// Guards everything that changes with an append or an election.
+    state: Mutex<State>,
+}
+
+/// What the partition's mutex guards.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// The leader's id, or [`NO_NODE`]. Set before the image says so: the image may lag, appends may not.
+    pub(crate) leader: i32,
+    pub(crate) leader_epoch: i32,
+    /// The topic was deleted; nothing may be appended any more.
+    pub(crate) deleted: bool,
+    waiting: Vec<Weak<Notify>>,
+}
+
+impl Partition {
+    pub(crate) fn new(topic: Arc<str>, number: i32, leader: i32) -> Self {
+        let state = State { leader, leader_epoch: 0, deleted: false, waiting: Vec::new() };
+        Self { topic, number, state: Mutex::new(state) }
+    }
+
+    pub(crate) fn topic(&self) -> &Arc<str> {
+        &self.topic
+    }
+
+    pub(crate) fn number(&self) -> i32 {
+        self.number
+    }
+
+    /// Takes the mutex; a panic in another holder leaves a state that is still whole.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes `leader` the leader of a new epoch, and answers fetches that wait on the old one.
+    pub(crate) fn elect(&self, leader: i32, leader_epoch: i32) {
+        let mut state = self.lock();
+        state.leader = leader;
+        state.leader_epoch = leader_epoch;
+        state.wake();
+    }
+
+    /// Refuses everything from now on, and answers waiting fetches.
+    pub(crate) fn delete(&self) {
+        let mut state = self.lock();
+        state.deleted = true;
+        state.leader = NO_NODE;
+        state.wake();
+    }
+}
+
+impl State {
+    /// Wakes `waiter` at the next change. One entry per connection, however often it asks.
+    pub(crate) fn watch(&mut self, waiter: &Arc<Notify>) {
+        let waiter = Arc::downgrade(waiter);
+        // Entries of closed connections would pile up on a partition that nobody writes to.
+        self.waiting.retain(|other| other.strong_count() > 0);
+        if !self.waiting.iter().any(|other| other.ptr_eq(&waiter)) {
+            self.waiting.push(waiter);
+        }
+    }
+
+    /// Wakes whoever waits for this partition.
+    pub(crate) fn wake(&mut self) {
+        for waiter in self.waiting.drain(..) {
+            if let Some(waiter) = waiter.upgrade() {
+                waiter.notify_one();
+            }
+        }
+    }
+}

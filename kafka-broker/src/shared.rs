@@ -1,0 +1,109 @@
+//! What the whole cluster shares, and what a handler is told about the request it serves.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+
+use arc_swap::Guard;
+use kafka_wire::api::Api;
+use tokio::sync::Notify;
+
+use crate::clock::Clock;
+use crate::controller::Controller;
+use crate::image::Image;
+
+/// The state of a cluster. Each part has its own lock; there is none over all of it.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) clock: Clock,
+    pub(crate) controller: Controller,
+    pub(crate) events: Events,
+    pub(crate) next_producer_id: AtomicI64,
+}
+
+impl Shared {
+    pub(crate) fn new(clock: Clock, controller: Controller) -> Self {
+        Self { clock, controller, events: Events::default(), next_producer_id: AtomicI64::new(0) }
+    }
+
+    /// The metadata now. Keep it for one request, not longer.
+    pub(crate) fn image(&self) -> Guard<Arc<Image>> {
+        self.controller.image()
+    }
+}
+
+/// Tells whoever waits for a condition on the cluster's state that something happened.
+#[derive(Debug, Default)]
+pub(crate) struct Events {
+    watchers: AtomicUsize,
+    happened: Notify,
+}
+
+impl Events {
+    /// Something that a test may wait for has changed. Free while nobody waits.
+    ///
+    /// The router calls this after every request; timers that change state call it themselves.
+    pub(crate) fn notify(&self) {
+        if self.watchers.load(Ordering::SeqCst) > 0 {
+            self.happened.notify_waiters();
+        }
+    }
+
+    /// Waits until `look` finds something.
+    pub(crate) async fn wait_for<T>(&self, mut look: impl FnMut() -> Option<T>) -> T {
+        let _watching = Watching::start(&self.watchers);
+        loop {
+            let happened = self.happened.notified();
+            tokio::pin!(happened);
+            // Enabled before looking, so that what happens in between is not missed.
+            happened.as_mut().enable();
+            if let Some(found) = look() {
+                return found;
+            }
+            happened.await;
+        }
+    }
+}
+
+/// Counts one watcher until it is dropped.
+struct Watching<'a>(&'a AtomicUsize);
+
+impl<'a> Watching<'a> {
+    fn start(watchers: &'a AtomicUsize) -> Self {
+        watchers.fetch_add(1, Ordering::SeqCst);
+        Self(watchers)
+    }
+}
+
+impl Drop for Watching<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// One request, as its handler sees it: `async fn handle(ctx: &RequestContext, request: R) -> R::Response`.
+#[derive(Debug)]
+pub(crate) struct RequestContext {
+    pub(crate) shared: Arc<Shared>,
+    /// The broker that received the request.
+    pub(crate) broker: i32,
+    pub(crate) api: Api,
+    pub(crate) version: i16,
+    pub(crate) client_id: Option<Arc<str>>,
+    /// The client's address; `None` over the in-memory transport.
+    pub(crate) peer: Option<IpAddr>,
+    /// What a parked request of this connection waits on.
+    pub(crate) waiter: Arc<Notify>,
+}
+
+impl RequestContext {
+    /// The metadata now. Keep it for one request, not longer, and not over an `.await`.
+    pub(crate) fn image(&self) -> Guard<Arc<Image>> {
+        self.shared.image()
+    }
+
+    /// Whether this broker coordinates the group; `NOT_COORDINATOR` is the answer otherwise.
+    pub(crate) fn is_coordinator(&self, group: &str) -> bool {
+        self.image().coordinator(group).is_some_and(|broker| broker.id == self.broker)
+    }
+}
