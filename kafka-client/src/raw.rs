@@ -2,3 +2,4 @@
 //! by the stability of the rest.
 
 pub use crate::cluster::backoff::Backoff;
+pub use crate::cluster::metadata::{Broker, Metadata, Partition, Topic};
