@@ -2,7 +2,9 @@
 
 pub mod address;
 pub mod api;
+pub mod compression;
 pub mod consumer_protocol;
+pub mod crc;
 pub mod error;
 pub mod error_code;
 pub mod frame;
@@ -10,6 +12,7 @@ pub mod header;
 pub mod messages;
 pub mod murmur2;
 pub mod primitives;
+pub mod record_batch;
 
 pub use address::NodeAddress;
 pub use api::{Api, Request, VersionRange};

@@ -1,0 +1,69 @@
+//! Where decompressed bytes go: a buffer that grows with what is produced and refuses to pass the limit.
+
+use bytes::BytesMut;
+
+use super::{Compression, CompressionError};
+
+/// Compressed records rarely shrink more than this, so reserving as much at once saves most regrowth.
+const USUAL_RATIO: usize = 4;
+
+pub(super) struct Output<'a> {
+    codec: Compression,
+    buffer: &'a mut BytesMut,
+    start: usize,
+    limit: usize,
+}
+
+impl<'a> Output<'a> {
+    pub(super) fn new(codec: Compression, buffer: &'a mut BytesMut, limit: usize) -> Output<'a> {
+        let start = buffer.len();
+        Output { codec, buffer, start, limit }
+    }
+
+    /// Makes room for what `input_len` bytes usually decompress to.
+    pub(super) fn expect(&mut self, input_len: usize) {
+        self.buffer.reserve(input_len.saturating_mul(USUAL_RATIO).min(self.left()));
+    }
+
+    /// What was produced.
+    pub(super) fn produced(&self) -> &[u8] {
+        &self.buffer[self.start..]
+    }
+
+    /// Bytes that may still come.
+    pub(super) fn left(&self) -> usize {
+        self.limit - self.produced().len()
+    }
+
+    pub(super) fn extend(&mut self, bytes: &[u8]) -> Result<(), CompressionError> {
+        if bytes.len() > self.left() {
+            return Err(self.too_large());
+        }
+        self.buffer.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Lets `fill` write up to `room` bytes (no more than are left) behind what was produced, and keeps as many as it
+    /// says. It also gets what was produced before, for codecs that refer back.
+    pub(super) fn fill<E>(
+        &mut self,
+        room: usize,
+        fill: impl FnOnce(&[u8], &mut [u8]) -> Result<usize, E>,
+    ) -> Result<usize, E> {
+        let room = room.min(self.left());
+        let before = self.buffer.len();
+        self.buffer.resize(before + room, 0);
+        let (produced, new) = self.buffer.split_at_mut(before);
+        let filled = fill(&produced[self.start..], new);
+        self.buffer.truncate(before + filled.as_ref().map_or(0, |&used| used.min(room)));
+        filled
+    }
+
+    pub(super) fn too_large(&self) -> CompressionError {
+        CompressionError::TooLarge { codec: self.codec, limit: self.limit }
+    }
+
+    pub(super) fn malformed(&self, reason: &'static str) -> CompressionError {
+        CompressionError::Malformed { codec: self.codec, reason }
+    }
+}

@@ -1,0 +1,419 @@
+//! Reads batches out of fetched bytes: first the batches, then one batch's records, borrowed or owned.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use super::header::{BatchHeader, HEADER_LEN, MIN_RECORD_LEN, TimestampType, verify_crc};
+use super::writer::HeaderRef;
+use super::{BatchError, varint};
+use crate::compression::{Compression, Decompressor};
+
+/// Walks the batches in `records`, the bytes of one partition in a fetch response or a produce request.
+pub fn batches(records: Bytes) -> Batches {
+    Batches { rest: records, failed: false }
+}
+
+/// The batches of one partition's bytes, in order; see [`batches`].
+#[derive(Debug, Clone)]
+pub struct Batches {
+    rest: Bytes,
+    failed: bool,
+}
+
+impl Batches {
+    /// What was not walked yet. Once the iterator has ended without an error it is the start of a batch that the
+    /// broker cut off at the size limit, which is normal: fetch again from there, with a larger limit if it came first.
+    pub fn rest(&self) -> &Bytes {
+        &self.rest
+    }
+
+    fn next_batch(&mut self) -> Result<Option<RawBatch>, BatchError> {
+        let header = match BatchHeader::parse(&self.rest) {
+            Ok(header) => header,
+            Err(BatchError::Truncated { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if header.size_in_bytes() > self.rest.len() {
+            return Ok(None);
+        }
+        let bytes = self.rest.split_to(header.size_in_bytes());
+        Ok(Some(RawBatch { header, bytes }))
+    }
+}
+
+impl Iterator for Batches {
+    type Item = Result<RawBatch, BatchError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let next = self.next_batch().transpose();
+        // Where the next batch would start is unknown after a bad length, so nothing behind it can be read.
+        self.failed = matches!(next, Some(Err(_)));
+        next
+    }
+}
+
+/// One whole batch, not checked against its CRC and not decompressed yet.
+#[derive(Debug, Clone)]
+pub struct RawBatch {
+    /// The parsed header.
+    pub header: BatchHeader,
+    /// The whole batch, header included.
+    pub bytes: Bytes,
+}
+
+impl RawBatch {
+    /// Compares the CRC; apart from [`decode`](RawBatch::decode) because not everybody wants to pay for it.
+    ///
+    /// # Errors
+    /// [`BatchError::CrcMismatch`].
+    pub fn verify(&self) -> Result<(), BatchError> {
+        verify_crc(&self.bytes)
+    }
+
+    /// Opens the batch: a slice of the same memory when uncompressed, else decompressed into a new buffer.
+    ///
+    /// # Errors
+    /// [`BatchError::Compression`] when the records do not decompress within the decompressor's limit,
+    /// [`BatchError::Malformed`] when they cannot hold as many records as the header says.
+    pub fn decode(&self, decompressor: &mut Decompressor) -> Result<DecodedBatch, BatchError> {
+        let stored = self.bytes.slice(HEADER_LEN..);
+        // Compaction leaves batches without a record behind, and then there is nothing to decompress either.
+        let body = if self.header.compression() == Compression::None || stored.is_empty() {
+            stored
+        } else {
+            decompressor.decompress(self.header.compression(), &stored)?
+        };
+        if self.header.record_count as usize > body.len() / MIN_RECORD_LEN {
+            return Err(BatchError::Malformed("it claims more records than its bytes can hold"));
+        }
+        Ok(DecodedBatch { header: self.header, body })
+    }
+}
+
+/// A batch whose records can be read.
+#[derive(Debug, Clone)]
+pub struct DecodedBatch {
+    /// The parsed header.
+    pub header: BatchHeader,
+    body: Bytes,
+}
+
+impl DecodedBatch {
+    /// The records, borrowing from the batch: no allocation, no reference count.
+    pub fn records(&self) -> Records<'_> {
+        Records { body: &self.body, cursor: Cursor::new(&self.header) }
+    }
+
+    /// A reader that owns the batch, for records that outlive the borrow or a position kept between calls.
+    pub fn into_reader(self) -> RecordReader {
+        RecordReader { cursor: Cursor::new(&self.header), body: self.body }
+    }
+
+    /// The records' bytes, uncompressed.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+}
+
+/// The records of a batch, borrowed; ends after the first error. From [`DecodedBatch::records`].
+#[derive(Debug, Clone)]
+pub struct Records<'a> {
+    body: &'a [u8],
+    cursor: Cursor,
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Result<RecordRef<'a>, BatchError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        self.cursor.next(self.body)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (0, Some(self.cursor.remaining as usize + 1))
+    }
+}
+
+/// The records of a batch with the batch itself; ends after the first error. From [`DecodedBatch::into_reader`].
+///
+/// As an iterator it gives [`OwnedRecord`]s; [`next_record`](RecordReader::next_record) lends them instead.
+#[derive(Debug, Clone)]
+pub struct RecordReader {
+    body: Bytes,
+    cursor: Cursor,
+}
+
+impl RecordReader {
+    /// The next record, borrowed.
+    #[inline]
+    pub fn next_record(&mut self) -> Option<Result<RecordRef<'_>, BatchError>> {
+        self.cursor.next(&self.body)
+    }
+
+    /// Records that were not read yet.
+    pub fn remaining(&self) -> usize {
+        self.cursor.remaining as usize
+    }
+}
+
+impl Iterator for RecordReader {
+    type Item = Result<OwnedRecord, BatchError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let record = self.cursor.next(&self.body)?;
+        Some(record.map(|record| {
+            OwnedRecord {
+                offset: record.offset,
+                timestamp: record.timestamp,
+                key: record.key.map(|key| self.body.slice_ref(key)),
+                value: record.value.map(|value| self.body.slice_ref(value)),
+                headers: record
+                    .headers()
+                    .map(|header| OwnedHeader {
+                        key: self.body.slice_ref(header.key),
+                        value: header.value.map(|value| self.body.slice_ref(value)),
+                    })
+                    .collect(),
+            }
+        }))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (0, Some(self.remaining() + 1))
+    }
+}
+
+/// A record that borrows from its batch.
+#[derive(Debug, Clone, Copy)]
+pub struct RecordRef<'a> {
+    /// The record's offset in its partition.
+    pub offset: i64,
+    /// Its timestamp in ms: its own, or the batch's under LogAppendTime.
+    pub timestamp: i64,
+    /// The key, `None` for null.
+    pub key: Option<&'a [u8]>,
+    /// The value, `None` for null (a tombstone on compacted topics).
+    pub value: Option<&'a [u8]>,
+    headers: Headers<'a>,
+}
+
+impl<'a> RecordRef<'a> {
+    /// The headers in order, duplicates included; parsed as the iterator goes.
+    pub fn headers(&self) -> Headers<'a> {
+        self.headers
+    }
+}
+
+/// The headers of a record; an iterator. Their structure was checked when the record was read.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Headers<'a> {
+    bytes: &'a [u8],
+    remaining: u32,
+}
+
+impl<'a> Headers<'a> {
+    /// Checks that `bytes` is a count and as many headers.
+    #[inline]
+    fn parse(mut bytes: &'a [u8]) -> Result<Headers<'a>, BatchError> {
+        if bytes == [0] {
+            return Ok(Headers::default());
+        }
+        let count = varint::read32(&mut bytes)?;
+        match u32::try_from(count) {
+            // A header has at least two one-byte lengths.
+            Ok(remaining) if remaining as usize <= bytes.len() / 2 => {
+                let headers = Headers { bytes, remaining };
+                headers.check()?;
+                Ok(headers)
+            }
+            _ => Err(BatchError::Malformed("it claims more headers than its bytes can hold")),
+        }
+    }
+
+    #[inline(never)]
+    fn check(mut self) -> Result<(), BatchError> {
+        while self.remaining > 0 {
+            self.read()?;
+        }
+        if self.bytes.is_empty() {
+            Ok(())
+        } else {
+            Err(BatchError::Malformed("a record is longer than its fields"))
+        }
+    }
+
+    fn read(&mut self) -> Result<HeaderRef<'a>, BatchError> {
+        let Some(key) = field(&mut self.bytes)? else {
+            return Err(BatchError::Malformed("a header has no key"));
+        };
+        let value = field(&mut self.bytes)?;
+        self.remaining -= 1;
+        Ok(HeaderRef { key, value })
+    }
+}
+
+impl<'a> Iterator for Headers<'a> {
+    type Item = HeaderRef<'a>;
+
+    fn next(&mut self) -> Option<HeaderRef<'a>> {
+        if self.remaining == 0 {
+            return None;
+        }
+        self.read().ok()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.remaining as usize, Some(self.remaining as usize))
+    }
+}
+
+impl ExactSizeIterator for Headers<'_> {}
+
+/// A record whose fields share the memory of its batch, which lives until the last of them is dropped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnedRecord {
+    /// The record's offset in its partition.
+    pub offset: i64,
+    /// Its timestamp in ms: its own, or the batch's under LogAppendTime.
+    pub timestamp: i64,
+    /// The key, `None` for null.
+    pub key: Option<Bytes>,
+    /// The value, `None` for null (a tombstone on compacted topics).
+    pub value: Option<Bytes>,
+    /// The headers in order, duplicates included.
+    pub headers: Vec<OwnedHeader>,
+}
+
+/// One header of an [`OwnedRecord`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnedHeader {
+    /// The key: UTF-8 by convention, not checked.
+    pub key: Bytes,
+    /// The value, `None` for null.
+    pub value: Option<Bytes>,
+}
+
+impl OwnedHeader {
+    /// The key as text; bytes that are no UTF-8 become U+FFFD, as in Java.
+    pub fn name(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.key)
+    }
+}
+
+/// Where in a batch's body the next record starts, and what its deltas count from.
+#[derive(Debug, Clone)]
+struct Cursor {
+    at: usize,
+    remaining: u32,
+    ended: bool,
+    last_offset_delta: i32,
+    previous_offset_delta: i32,
+    base_offset: i64,
+    base_timestamp: i64,
+    append_time: Option<i64>,
+}
+
+impl Cursor {
+    fn new(header: &BatchHeader) -> Cursor {
+        Cursor {
+            at: 0,
+            // `BatchHeader::parse` saw that it is not negative.
+            remaining: header.record_count as u32,
+            ended: false,
+            last_offset_delta: header.last_offset_delta,
+            previous_offset_delta: 0,
+            base_offset: header.base_offset,
+            base_timestamp: header.base_timestamp,
+            append_time: match header.timestamp_type() {
+                TimestampType::CreateTime => None,
+                TimestampType::LogAppendTime => Some(header.max_timestamp),
+            },
+        }
+    }
+
+    #[inline]
+    fn next<'a>(&mut self, body: &'a [u8]) -> Option<Result<RecordRef<'a>, BatchError>> {
+        if self.remaining == 0 {
+            return self.end(body);
+        }
+        let record = self.read(body);
+        if record.is_err() {
+            // The start of the next record is unknown.
+            self.remaining = 0;
+            self.ended = true;
+        } else {
+            self.remaining -= 1;
+        }
+        Some(record)
+    }
+
+    /// Behind the last record: reports bytes that no record accounts for, once.
+    #[inline(never)]
+    fn end<'a>(&mut self, body: &'a [u8]) -> Option<Result<RecordRef<'a>, BatchError>> {
+        if std::mem::replace(&mut self.ended, true) || self.at == body.len() {
+            return None;
+        }
+        Some(Err(BatchError::Malformed("bytes are left behind its last record")))
+    }
+
+    #[inline]
+    fn read<'a>(&mut self, body: &'a [u8]) -> Result<RecordRef<'a>, BatchError> {
+        let mut rest = &body[self.at..];
+        let length = varint::read32(&mut rest)?;
+        let Some((mut record, rest)) =
+            usize::try_from(length).ok().and_then(|length| rest.split_at_checked(length))
+        else {
+            return Err(BatchError::Malformed("a record's length exceeds the batch"));
+        };
+        // The attributes byte has no meaning yet.
+        let Some((_, fields)) = record.split_first() else {
+            return Err(BatchError::Malformed("a record is empty"));
+        };
+        record = fields;
+        let timestamp_delta = varint::read64(&mut record)?;
+        let offset_delta = varint::read32(&mut record)?;
+        let key = field(&mut record)?;
+        let value = field(&mut record)?;
+        let headers = Headers::parse(record)?;
+
+        if offset_delta < self.previous_offset_delta || offset_delta > self.last_offset_delta {
+            return Err(BatchError::Malformed(
+                "a record's offset is outside the batch or before its predecessor",
+            ));
+        }
+        let timestamp = match self.append_time {
+            Some(timestamp) => timestamp,
+            None => match self.base_timestamp.checked_add(timestamp_delta) {
+                Some(timestamp) => timestamp,
+                None => return Err(BatchError::Malformed("a record's timestamp overflows")),
+            },
+        };
+        self.previous_offset_delta = offset_delta;
+        self.at = body.len() - rest.len();
+        // Cannot overflow: `BatchHeader::parse` saw that the last offset does not.
+        let offset = self.base_offset.wrapping_add(i64::from(offset_delta));
+        Ok(RecordRef { offset, timestamp, key, value, headers })
+    }
+}
+
+/// Takes a length and as many bytes from the front; -1 is null.
+#[inline]
+fn field<'a>(bytes: &mut &'a [u8]) -> Result<Option<&'a [u8]>, BatchError> {
+    let length = varint::read32(bytes)?;
+    match usize::try_from(length) {
+        Ok(length) => match bytes.split_at_checked(length) {
+            Some((field, rest)) => {
+                *bytes = rest;
+                Ok(Some(field))
+            }
+            None => Err(BatchError::Malformed("a key, value or header exceeds its record")),
+        },
+        Err(_) if length == -1 => Ok(None),
+        Err(_) => Err(BatchError::Malformed("a key, value or header has a negative length")),
+    }
+}
