@@ -1,6 +1,8 @@
 //! A consumer's membership in its group.
 
 pub mod assignor;
+mod config;
+mod interface;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
