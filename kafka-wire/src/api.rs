@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::error::{ProtocolError, ProtocolErrorKind};
 use crate::messages::*;
+use crate::shape::{self, Direction};
 
 /// The versions of an API from `min` to `max`, both included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -138,6 +139,48 @@ macro_rules! apis {
             }
         }
 
+        /// Reads a body as [`Request`] does and writes it again: what tests and fuzz targets compare.
+        ///
+        /// # Errors
+        /// Those of the codec.
+        #[doc(hidden)]
+        pub fn recode(
+            api: Api,
+            version: i16,
+            direction: Direction,
+            body: Bytes,
+        ) -> Result<BytesMut, ProtocolError> {
+            let mut out = BytesMut::new();
+            match (api, direction) {
+                $($((Api::$name, Direction::Request) => {
+                    <$request as Request>::decode(version, body)?.encode(version, &mut out)?;
+                }
+                (Api::$name, Direction::Response) => {
+                    let response = <$request as Request>::decode_response(version, body)?;
+                    <$request as Request>::encode_response(&response, version, &mut out)?;
+                })?)*
+                _ => return Err(ProtocolErrorKind::UnknownApi.at(api.key(), version)),
+            }
+            Ok(out)
+        }
+
+        /// The default message, written, read and compared.
+        #[cfg(test)]
+        fn default_survives(api: Api, version: i16) {
+            let mut out = BytesMut::new();
+            match api {
+                $($(Api::$name => {
+                    let request = $request::default();
+                    request.encode(version, &mut out).unwrap();
+                    assert_eq!(<$request as Request>::decode(version, out.split().freeze()).unwrap(), request);
+                    let response = $response::default();
+                    <$request as Request>::encode_response(&response, version, &mut out).unwrap();
+                    assert_eq!(<$request as Request>::decode_response(version, out.freeze()).unwrap(), response);
+                })?)*
+                _ => {}
+            }
+        }
+
         $($(impl Request for $request {
             const API: Api = Api::$name;
             type Response = $response;
@@ -147,7 +190,7 @@ macro_rules! apis {
             }
 
             fn decode(version: i16, body: Bytes) -> Result<Self, ProtocolError> {
-                codec::decode(Self::API, version, codec_version!(version $($codec)?), body)
+                codec::decode(Self::API, version, codec_version!(version $($codec)?), Direction::Request, body)
             }
 
             fn encode_response(
@@ -159,7 +202,7 @@ macro_rules! apis {
             }
 
             fn decode_response(version: i16, body: Bytes) -> Result<$response, ProtocolError> {
-                codec::decode(Self::API, version, codec_version!(version $($codec)?), body)
+                codec::decode(Self::API, version, codec_version!(version $($codec)?), Direction::Response, body)
             }
         })?)*
     };
@@ -331,9 +374,10 @@ mod codec {
         api: Api,
         version: i16,
         codec_version: i16,
+        direction: Direction,
         mut body: Bytes,
     ) -> Result<T, ProtocolError> {
-        api.check_version(version)?;
+        shape::check(api, version, direction, &body)?;
         let fail = |kind: ProtocolErrorKind| kind.at(api.key(), version);
         let message = T::decode(&mut body, codec_version)
             .map_err(|error| fail(ProtocolErrorKind::InvalidValue(error.to_string().into())))?;
@@ -381,6 +425,15 @@ mod tests {
         let mut body = BytesMut::new();
         request.encode(4, &mut body).unwrap();
         assert_eq!(FindCoordinatorRequest::decode(4, body.freeze()).unwrap(), request);
+    }
+
+    #[test]
+    fn the_default_of_every_message_survives_a_round_trip_in_every_version() {
+        for api in Api::ALL {
+            for version in api.versions().min..=api.versions().max {
+                default_survives(*api, version);
+            }
+        }
     }
 
     #[test]

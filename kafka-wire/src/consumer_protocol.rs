@@ -239,7 +239,7 @@ fn walked<'a>(
     reader: &mut Reader<'a>,
     walk: impl FnOnce(&mut Reader<'a>) -> Result<(), ProtocolErrorKind>,
 ) -> Result<&'a [u8], ProtocolErrorKind> {
-    let mut ahead = reader.clone();
+    let mut ahead = *reader;
     walk(&mut ahead)?;
     reader.take(reader.remaining() - ahead.remaining())
 }

@@ -13,6 +13,8 @@ pub mod messages;
 pub mod murmur2;
 pub mod primitives;
 pub mod record_batch;
+pub mod shape;
+mod shape_tables;
 
 pub use address::NodeAddress;
 pub use api::{Api, Request, VersionRange};

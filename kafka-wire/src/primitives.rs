@@ -7,6 +7,9 @@ use crate::error::ProtocolErrorKind;
 /// The outcome of reading one primitive; the caller knows which message it is in.
 pub type Result<T> = std::result::Result<T, ProtocolErrorKind>;
 
+/// The most bytes of a string, in compact form too.
+const MAX_STRING: usize = i16::MAX as usize;
+
 /// Reads primitives from the front of a slice and never past its end.
 ///
 /// What it returns borrows from the slice; `Bytes::slice_ref` turns that into an owned, shared handle.
@@ -235,10 +238,19 @@ impl<'a> Reader<'a> {
     /// The length before a `STRING`, or a `COMPACT_STRING` in a flexible version; `None` is null.
     ///
     /// # Errors
-    /// [`ProtocolErrorKind::Truncated`], [`ProtocolErrorKind::NegativeLength`], [`ProtocolErrorKind::VarintOverflow`].
+    /// [`ProtocolErrorKind::Truncated`], [`ProtocolErrorKind::NegativeLength`], [`ProtocolErrorKind::VarintOverflow`],
+    /// [`ProtocolErrorKind::TooLarge`] for more than 32767 bytes, Kafka's limit in every version.
     #[inline]
     pub fn string_length(&mut self, flexible: bool) -> Result<Option<usize>> {
-        if flexible { self.compact_length() } else { nullable_length(i32::from(self.i16()?)) }
+        if !flexible {
+            return nullable_length(i32::from(self.i16()?));
+        }
+        match self.compact_length()? {
+            Some(length) if length > MAX_STRING => {
+                Err(ProtocolErrorKind::TooLarge { length, limit: MAX_STRING })
+            }
+            length => Ok(length),
+        }
     }
 
     /// The length before `BYTES`, `RECORDS` or an `ARRAY`, or their compact forms in a flexible version; `None` is null.
