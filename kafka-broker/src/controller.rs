@@ -75,6 +75,11 @@ impl Controller {
         self.image.load()
     }
 
+    /// Randomness for another part of the cluster, repeatable by the cluster's seed.
+    pub(crate) fn fork_rng(&self) -> fastrand::Rng {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner).fork()
+    }
+
     /// Creates a topic whose partitions have leaders when this returns.
     pub(crate) fn create_topic(&self, new: NewTopic, validate_only: bool) -> Result<Arc<Topic>, Refusal> {
         self.change(|image, rng| {

@@ -11,3 +11,5 @@ mod metadata;
 mod partition;
 mod router;
 mod shared;
+#[cfg(test)]
+mod testing;

@@ -6,6 +6,7 @@ use kafka_wire::api::{Api, Request, VersionRange};
 use kafka_wire::error::{ProtocolError, ProtocolErrorKind};
 use kafka_wire::messages::*;
 
+use crate::group::serve::{groups, members, offsets};
 use crate::shared::RequestContext;
 use crate::{api_versions, metadata};
 
@@ -33,7 +34,18 @@ macro_rules! routes {
 
 routes! {
     MetadataRequest => metadata::handle;
+    OffsetCommitRequest => offsets::commit;
+    OffsetFetchRequest => offsets::fetch;
+    FindCoordinatorRequest => members::find_coordinator;
+    JoinGroupRequest => members::join_group;
+    HeartbeatRequest => members::heartbeat;
+    LeaveGroupRequest => members::leave_group;
+    SyncGroupRequest => members::sync_group;
+    DescribeGroupsRequest => groups::describe;
+    ListGroupsRequest => groups::list;
     ApiVersionsRequest => api_versions::handle;
+    DeleteGroupsRequest => groups::delete;
+    OffsetDeleteRequest => offsets::delete;
 }
 
 impl Route {

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::controller::Controller;
+use crate::group::Coordinator;
 use crate::image::Image;
 
 /// The state of a cluster. Each part has its own lock; there is none over all of it.
@@ -18,12 +19,14 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) controller: Controller,
     pub(crate) events: Events,
+    pub(crate) groups: Coordinator,
     pub(crate) next_producer_id: AtomicI64,
 }
 
 impl Shared {
     pub(crate) fn new(clock: Clock, controller: Controller) -> Self {
-        Self { clock, controller, events: Events::default(), next_producer_id: AtomicI64::new(0) }
+        let groups = Coordinator::new(controller.fork_rng());
+        Self { clock, controller, events: Events::default(), groups, next_producer_id: AtomicI64::new(0) }
     }
 
     /// The metadata now. Keep it for one request, not longer.

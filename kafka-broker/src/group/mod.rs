@@ -34,16 +34,19 @@
 //!
 //! Rules and error codes are Kafka's (classic protocol of Kafka 4.x), except for bounds on what one member may store.
 
+mod coordinator;
 mod join;
 mod machine;
 mod member;
 mod messages;
 mod offsets;
 mod rebalance;
+pub(crate) mod serve;
 mod sync;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use coordinator::Coordinator;
 pub use machine::{Group, GroupConfig, GroupState};
 pub use messages::{
     CommitRequest, GroupDescription, GroupError, GroupListing, HeartbeatRequest, Input, JoinRejected,

@@ -1,0 +1,75 @@
+//! Requests to handlers without a network: encoded, routed, decoded.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use kafka_wire::address::NodeAddress;
+use kafka_wire::api::Request;
+use tokio::sync::Notify;
+
+use crate::clock::Clock;
+use crate::config::BrokerConfigs;
+use crate::controller::{Controller, NewTopic};
+use crate::image::Broker;
+use crate::router;
+use crate::shared::{RequestContext, Shared};
+
+/// The brokers 1 to n of a cluster that nobody can connect to.
+pub(crate) struct Bench {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Bench {
+    pub(crate) fn new(brokers: i32) -> Self {
+        Self::with_configs(brokers, &[])
+    }
+
+    pub(crate) fn with_configs(brokers: i32, configs: &[(&str, &str)]) -> Self {
+        let broker = |id| {
+            let port = u16::try_from(9090 + id).expect("few brokers");
+            Broker { id, address: NodeAddress::new("127.0.0.1", port), rack: None, alive: true }
+        };
+        let fixed = configs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let configs = BrokerConfigs { fixed, ..BrokerConfigs::default() };
+        let brokers = (1..=brokers).map(broker).collect();
+        let controller = Controller::new(brokers, configs, fastrand::Rng::with_seed(5));
+        Self { shared: Arc::new(Shared::new(Clock::starting_at(0), controller)) }
+    }
+
+    /// Adds a topic with one replica per partition.
+    pub(crate) fn topic(self, name: &str, partitions: i32) -> Self {
+        let new = NewTopic {
+            name: name.into(),
+            partitions: Some(partitions),
+            replication: Some(1),
+            ..NewTopic::default()
+        };
+        self.shared.controller.create_topic(new, false).expect("a good topic");
+        self
+    }
+
+    /// What a client gets for `request` in `version` from `broker`.
+    pub(crate) async fn call<R: Request>(&self, broker: i32, version: i16, request: R) -> R::Response {
+        let ctx = RequestContext {
+            shared: Arc::clone(&self.shared),
+            broker,
+            api: R::API,
+            version,
+            client_id: Some("tester".into()),
+            peer: None,
+            waiter: Arc::new(Notify::new()),
+        };
+        let mut body = BytesMut::new();
+        request.encode(version, &mut body).expect("a request of this version");
+        let answer = router::serve(&ctx, body.freeze()).await.expect("an answer");
+        R::decode_response(version, answer).expect("an answer of this version")
+    }
+
+    /// The broker that coordinates a group, and one that does not.
+    pub(crate) fn coordinator(&self, group: &str) -> (i32, i32) {
+        let image = self.shared.image();
+        let here = image.coordinator(group).expect("a live broker").id;
+        let elsewhere = image.live_brokers().map(|broker| broker.id).find(|id| *id != here).unwrap_or(here);
+        (here, elsewhere)
+    }
+}
