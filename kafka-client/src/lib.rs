@@ -6,6 +6,7 @@
 mod cluster;
 pub mod config;
 pub mod error;
+pub mod metrics;
 pub mod properties;
 pub mod raw;
 pub mod serde;
