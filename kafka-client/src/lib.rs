@@ -6,7 +6,9 @@
 mod cluster;
 pub mod config;
 pub mod error;
+pub mod layers;
 pub mod metrics;
+mod net;
 pub mod properties;
 pub mod raw;
 pub mod serde;
@@ -15,3 +17,8 @@ pub mod types;
 pub use config::{ClientConfig, MetadataRecovery};
 pub use error::{Error, ErrorKind, Result};
 pub use types::{IsolationLevel, NodeId, Offset, OffsetAndMetadata, TopicId, TopicPartition};
+
+// Tests assert how often a request asks for memory.
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: counting_alloc::CountingAlloc = counting_alloc::CountingAlloc;

@@ -3,3 +3,4 @@
 
 pub use crate::cluster::backoff::Backoff;
 pub use crate::cluster::metadata::{Broker, Metadata, Partition, Topic};
+pub use crate::net::{BrokerRequest, BrokerResponse, BrokerService, Connection, Lane, Owner, Progress};

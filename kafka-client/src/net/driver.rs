@@ -1,0 +1,343 @@
+//! Owns a connection's stream: writes what was queued, reads answers in order, waits for deadlines, and at the end tells
+//! every caller why.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use kafka_wire::error::ProtocolError;
+use kafka_wire::frame::FrameDecoder;
+use kafka_wire::header::{self, RequestHeader};
+use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::connection::{Link, Queued};
+use super::pipeline::{Expired, Pipeline};
+use super::request::{BrokerResponse, Permit, Progress};
+use super::throttle_time::throttle_time;
+use super::transport::BoxStream;
+use super::write_queue::{PIECES_PER_WRITE, WriteQueue};
+use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::Metrics;
+
+/// The future that is a connection. It ends when the connection does; dropping it ends the connection.
+pub(crate) struct Driver {
+    link: Arc<Link>,
+    metrics: Arc<Metrics>,
+    client_id: Option<Arc<str>>,
+    request_timeout: Duration,
+    stream: BoxStream,
+    decoder: FrameDecoder,
+    received: BytesMut,
+    queued: VecDeque<Queued>,
+    pipeline: Pipeline<Caller>,
+    writes: WriteQueue,
+    /// Where headers are encoded; what is sent is split off, and the memory comes back once that is written.
+    headers: BytesMut,
+    unflushed: bool,
+    timer: Pin<Box<Sleep>>,
+    ended: bool,
+}
+
+/// Who waits for an answer.
+struct Caller {
+    answer: oneshot::Sender<Result<BrokerResponse>>,
+    progress: Progress,
+    /// Held until the broker has answered, whether or not anybody still waits.
+    _permit: Permit,
+}
+
+/// Why a connection has ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// It was not used for so long that it was closed.
+    Idle(Error),
+    /// It failed, or the broker closed it.
+    Lost(Error),
+}
+
+/// What the handshake leaves: a stream on which Kafka's protocol is spoken.
+pub(crate) struct ReadyStream {
+    pub(crate) stream: BoxStream,
+    pub(crate) decoder: FrameDecoder,
+    /// Bytes that came after the handshake's last answer.
+    pub(crate) received: BytesMut,
+    pub(crate) next_correlation_id: i32,
+}
+
+/// What a driver is told about the client.
+pub(crate) struct DriverSettings {
+    pub(crate) client_id: Option<Arc<str>>,
+    /// For requests that name no timeout, in case no layer gave them one.
+    pub(crate) request_timeout: Duration,
+    pub(crate) idle_after: Option<Duration>,
+}
+
+/// Where headers are encoded; one memory serves about a hundred.
+const HEADERS: usize = 4 * 1024;
+/// The most bytes of a header, beside the client id.
+const HEADER: usize = 16;
+/// With less room than this, a read gets a fresh buffer. Not more: small answers, which their callers keep for a while,
+/// would otherwise take a whole buffer each.
+const LEAST_READ: usize = 8 * 1024;
+
+impl Driver {
+    pub(crate) fn new(
+        ready: ReadyStream,
+        link: Arc<Link>,
+        settings: DriverSettings,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let now = Instant::now();
+        let pipeline = Pipeline::new(now, ready.next_correlation_id, settings.idle_after);
+        let timer = Box::pin(sleep_until(pipeline.poll_timeout().unwrap_or(now)));
+        Self {
+            link,
+            metrics,
+            client_id: settings.client_id,
+            request_timeout: settings.request_timeout,
+            stream: ready.stream,
+            decoder: ready.decoder,
+            received: ready.received,
+            queued: VecDeque::new(),
+            pipeline,
+            writes: WriteQueue::default(),
+            headers: BytesMut::with_capacity(HEADERS),
+            unflushed: false,
+            timer,
+            ended: false,
+        }
+    }
+
+    /// Reads until the socket has no more, and answers callers.
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<()> {
+        loop {
+            while let Some(frame) =
+                self.decoder.decode(&mut self.received).map_err(|error| self.protocol(error))?
+            {
+                self.answer(frame)?;
+            }
+            if self.received.capacity() - self.received.len() < LEAST_READ {
+                self.decoder.reserve(&mut self.received);
+            }
+            match pin!(self.stream.read_buf(&mut self.received)).poll(cx) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Ok(0)) => {
+                    return Err(self.disconnected(if self.decoder.is_mid_frame(&self.received) {
+                        "the broker closed the connection in the middle of an answer"
+                    } else {
+                        "the broker closed the connection"
+                    }));
+                }
+                Poll::Ready(Ok(count)) => self.metrics.received(count),
+                Poll::Ready(Err(error)) => return Err(self.failed(&error)),
+            }
+        }
+    }
+
+    fn answer(&mut self, frame: Bytes) -> Result<()> {
+        let now = Instant::now();
+        let mut matched = || {
+            let (api, version) = self.pipeline.due()?;
+            let (correlation_id, body) = header::decode_response_header(api, version, &frame)?;
+            Ok((self.pipeline.answered(now, correlation_id)?, body))
+        };
+        let (entry, body) = matched().map_err(|error| self.protocol(error))?;
+        if let Some(duration) = throttle_time(entry.api, entry.version, &body) {
+            tracing::debug!(
+                node = self.link.node,
+                lane = self.link.lane.name(),
+                ?duration,
+                "muted by the broker"
+            );
+            self.metrics.throttled(duration);
+            self.link.mute.until(self.pipeline.mute(now, duration));
+        }
+        let response = BrokerResponse::new(entry.version, entry.correlation_id, body);
+        // A caller that has gone away needs no answer.
+        let _ = entry.slot.answer.send(Ok(response));
+        Ok(())
+    }
+
+    /// Takes what callers have queued.
+    fn fill(&mut self, cx: &mut Context<'_>) {
+        self.link.take(&mut self.queued, cx);
+        if self.queued.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        while let Some(Queued { request, answer }) = self.queued.pop_front() {
+            // Nobody waits for it and no byte of it is written, so it need not be.
+            if answer.is_closed() {
+                continue;
+            }
+            let timeout = request.timeout.unwrap_or(self.request_timeout);
+            let call = (request.api, request.version);
+            let header = RequestHeader {
+                api: request.api,
+                version: request.version,
+                correlation_id: self.pipeline.next_id(),
+                client_id: self.client_id.as_deref(),
+            };
+            self.headers.reserve(HEADER + self.client_id.as_deref().map_or(0, str::len));
+            if let Err(error) = header.encode_into(request.body_len(), &mut self.headers) {
+                self.headers.clear();
+                let _ = answer.send(Err(ErrorKind::Encode(error).into()));
+                continue;
+            }
+            self.writes.push(self.headers.split().freeze(), request.body);
+            let caller = Caller { answer, progress: request.progress, _permit: request.permit };
+            self.pipeline.begin(now, call, timeout, request.expects_response, caller);
+        }
+    }
+
+    /// Writes until the socket takes no more.
+    fn write(&mut self, cx: &mut Context<'_>) -> Result<()> {
+        while !self.writes.is_empty() {
+            let mut slices = [IoSlice::new(&[]); PIECES_PER_WRITE];
+            let (offered, written) = if self.stream.is_write_vectored() {
+                let count = self.writes.slices(&mut slices);
+                let slices = &slices[..count];
+                let offered = slices.iter().map(|slice| slice.len()).sum();
+                (offered, Pin::new(&mut self.stream).poll_write_vectored(cx, slices))
+            } else {
+                let buffer = self.writes.buffer();
+                (buffer.len(), Pin::new(&mut self.stream).poll_write(cx, buffer))
+            };
+            match written {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Ok(0)) => return Err(self.disconnected("the connection takes no more bytes")),
+                Poll::Ready(Ok(count)) => self.wrote(count),
+                Poll::Ready(Err(error)) => {
+                    // A stream that buffers may have passed on part of what it was offered before it failed.
+                    let reached = self.writes.requests_within(offered);
+                    self.mark_written(reached);
+                    return Err(self.failed(&error));
+                }
+            }
+        }
+        // A stream that buffers (TLS) may hold bytes back until it is told that there are no more.
+        if self.unflushed {
+            match Pin::new(&mut self.stream).poll_flush(cx) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(())) => self.unflushed = false,
+                Poll::Ready(Err(error)) => return Err(self.failed(&error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn wrote(&mut self, count: usize) {
+        self.metrics.sent(count);
+        self.unflushed = true;
+        let written = self.writes.advance(count);
+        self.mark_written(written.finished + usize::from(written.begun));
+        if written.finished == 0 {
+            return;
+        }
+        let now = Instant::now();
+        for _ in 0..written.finished {
+            if let Some(done) = self.pipeline.written(now) {
+                let response = BrokerResponse::new(done.version, done.correlation_id, Bytes::new());
+                let _ = done.slot.answer.send(Ok(response));
+            }
+        }
+    }
+
+    fn mark_written(&self, requests: usize) {
+        for entry in self.pipeline.unwritten().take(requests) {
+            entry.slot.progress.mark_written(entry.correlation_id);
+        }
+    }
+
+    /// Waits for the next deadline.
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        loop {
+            let Some(at) = self.pipeline.poll_timeout() else { return Poll::Pending };
+            if self.timer.deadline() != at {
+                self.timer.as_mut().reset(at);
+            }
+            ready!(self.timer.as_mut().poll(cx));
+            match self.pipeline.handle_timeout(Instant::now()) {
+                None => {}
+                Some(Expired::Request) => {
+                    let reason = self.disconnected("an earlier request was not answered in time");
+                    return Poll::Ready(Ended::Lost(reason));
+                }
+                Some(Expired::Idle) => {
+                    let reason = self.disconnected("idle");
+                    if self.link.close_if_unused(&reason) {
+                        return Poll::Ready(Ended::Idle(reason));
+                    }
+                    // A request has just been queued and has woken this task.
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Tells everyone that the connection has ended.
+    fn end(&mut self, reason: &Error) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        // Closed before anyone is told, so that whoever tries again at once does not come here.
+        self.queued.extend(self.link.close(reason));
+        let now = Instant::now();
+        for entry in self.pipeline.drain() {
+            let error = if entry.is_late(now) {
+                Error::timed_out(format!("{} to {}", entry.api.name(), self.link.address), entry.timeout)
+            } else {
+                reason.clone()
+            };
+            let _ = entry.slot.answer.send(Err(error));
+        }
+        for Queued { answer, .. } in self.queued.drain(..) {
+            let _ = answer.send(Err(reason.clone()));
+        }
+    }
+
+    fn protocol(&self, source: ProtocolError) -> Error {
+        ErrorKind::Protocol { address: self.link.address.clone(), source }.into()
+    }
+
+    fn failed(&self, error: &io::Error) -> Error {
+        self.disconnected(&error.to_string())
+    }
+
+    fn disconnected(&self, reason: &str) -> Error {
+        Error::disconnected(self.link.address.clone(), reason)
+    }
+}
+
+impl Future for Driver {
+    type Output = Ended;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
+        let this = &mut *self;
+        // Read first: a connection that the broker has closed is then seen before anything is written to it.
+        let step = this.read(cx).and_then(|()| {
+            this.fill(cx);
+            this.write(cx)
+        });
+        let ended = match step {
+            Ok(()) => ready!(this.wait(cx)),
+            Err(reason) => Ended::Lost(reason),
+        };
+        let (Ended::Idle(reason) | Ended::Lost(reason)) = &ended;
+        this.end(reason);
+        Poll::Ready(ended)
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.end(&Error::closed());
+    }
+}

@@ -1,0 +1,20 @@
+//! Connections to brokers: opened, made ready, pipelined, and kept by (node, lane, owner).
+
+mod connection;
+mod driver;
+mod handshake;
+mod pipeline;
+pub(crate) mod pool;
+mod request;
+mod service;
+mod throttle_time;
+pub(crate) mod transport;
+mod write_queue;
+
+pub use connection::Connection;
+pub use pool::Owner;
+pub use request::{BrokerRequest, BrokerResponse, Lane, Progress};
+pub use service::BrokerService;
+
+#[cfg(test)]
+mod tests;

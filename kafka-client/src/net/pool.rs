@@ -1,0 +1,439 @@
+//! Keeps the connections of a client, one for each (node, lane, owner): opens them once for all who wait, backs off after
+//! failures, and closes them with their owner.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use kafka_wire::address::NodeAddress;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::connection::{Connection, ConnectionService, Link};
+use super::driver::{Driver, DriverSettings, Ended};
+use super::handshake::shake_hands;
+use super::request::Lane;
+use super::service::{BrokerService, UserLayer};
+use super::transport::Transport;
+use crate::cluster::backoff::Backoff;
+use crate::config::ClientConfig;
+use crate::error::{Error, Result};
+use crate::layers::concurrency::Concurrency;
+use crate::layers::deadline::Deadline;
+use crate::layers::observe::Observe;
+use crate::layers::throttle::Throttle;
+use crate::metrics::Metrics;
+use crate::types::NodeId;
+
+/// The most requests without an answer on one connection. A broker carries them out one by one, so more would only wait
+/// there instead of here.
+pub(crate) const MAX_IN_FLIGHT: usize = 64;
+
+/// The owner of what the whole client shares.
+const SHARED: u64 = 0;
+
+/// The connections of a client. Dropping it closes them all.
+#[derive(Debug)]
+pub(crate) struct Pool(Arc<Shared>);
+
+struct Shared {
+    setup: Setup,
+    state: Mutex<State>,
+}
+
+/// Guards which connections there are and who may open the next.
+struct State {
+    closed: bool,
+    owners: u64,
+    attempts: u64,
+    random: fastrand::Rng,
+    entries: HashMap<Key, Entry>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    node: NodeId,
+    lane: Lane,
+    owner: u64,
+}
+
+struct Entry {
+    address: NodeAddress,
+    /// Which attempt the stage belongs to: a task that was replaced must not touch its successor's.
+    attempt: u64,
+    stage: Stage,
+    task: Option<AbortHandle>,
+    reconnect: Backoff,
+    setup: Backoff,
+    /// The reconnect backoff ends then.
+    not_before: Option<Instant>,
+}
+
+enum Stage {
+    /// No connection, and nobody opens one.
+    Closed,
+    Opening(watch::Receiver<Option<Result<Connection>>>),
+    Ready(Connection),
+}
+
+/// Whoever holds it, or a clone, keeps the connections that were opened for it: a producer's, or a consumer's. When the
+/// last clone is dropped they are closed, and what is in flight on them fails.
+#[derive(Clone)]
+pub struct Owner(Arc<Owned>);
+
+struct Owned {
+    id: u64,
+    pool: Weak<Shared>,
+}
+
+/// What the pool knows of a node's shared connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NodeState {
+    /// Never tried, or closed for being idle.
+    Unknown,
+    /// Being opened, or failed and not tried again before this time.
+    Opening,
+    /// Failed; not tried again before this time.
+    BackingOff(Instant),
+    /// Ready, with this many requests unanswered.
+    Ready { in_flight: usize },
+}
+
+impl Pool {
+    pub(crate) fn new(
+        config: &ClientConfig,
+        transport: Transport,
+        layers: Vec<UserLayer>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let state = State {
+            closed: false,
+            owners: SHARED,
+            attempts: 0,
+            random: config.random(1),
+            entries: HashMap::new(),
+        };
+        let setup = Setup { config: config.clone(), transport, layers, metrics };
+        Self(Arc::new(Shared { setup, state: Mutex::new(state) }))
+    }
+
+    /// An owner of connections of its own.
+    pub(crate) fn owner(&self) -> Owner {
+        let mut state = self.0.state();
+        state.owners += 1;
+        Owner(Arc::new(Owned { id: state.owners, pool: Arc::downgrade(&self.0) }))
+    }
+
+    /// A ready connection to `node`, which listens at `address`; opened if there is none. All who ask meanwhile wait for
+    /// the same attempt, which nobody's going away cancels; after a failure the next attempt waits for the backoff.
+    ///
+    /// # Errors
+    /// Why the one attempt that was waited for failed.
+    pub(crate) async fn connection(
+        &self,
+        node: NodeId,
+        address: &NodeAddress,
+        lane: Lane,
+        owner: &Owner,
+    ) -> Result<Connection> {
+        let owner = if lane == Lane::General { SHARED } else { owner.0.id };
+        self.get(Key { node, lane, owner }, address).await
+    }
+
+    /// As [`connection`](Self::connection), for what the whole client shares.
+    pub(crate) async fn shared_connection(&self, node: NodeId, address: &NodeAddress) -> Result<Connection> {
+        self.get(Key { node, lane: Lane::General, owner: SHARED }, address).await
+    }
+
+    async fn get(&self, key: Key, address: &NodeAddress) -> Result<Connection> {
+        let mut opening = match self.0.open(key, address)? {
+            Opened::Ready(connection) => return Ok(connection),
+            Opened::Soon(opening) => opening,
+        };
+        match opening.wait_for(Option::is_some).await {
+            Ok(outcome) => outcome.clone().unwrap_or_else(|| Err(Error::closed())),
+            // Every attempt tells its outcome, also when it is aborted; without that the runtime is gone.
+            Err(_) => Err(Error::closed()),
+        }
+    }
+
+    /// How the shared connection to `node` stands.
+    pub(crate) fn node_state(&self, node: NodeId) -> NodeState {
+        let state = self.0.state();
+        let Some(entry) = state.entries.get(&Key { node, lane: Lane::General, owner: SHARED }) else {
+            return NodeState::Unknown;
+        };
+        match (&entry.stage, entry.not_before) {
+            (Stage::Ready(connection), _) if !connection.is_closed() => {
+                NodeState::Ready { in_flight: connection.in_flight() }
+            }
+            (_, Some(at)) if at > Instant::now() => NodeState::BackingOff(at),
+            (Stage::Opening(_), _) => NodeState::Opening,
+            _ => NodeState::Unknown,
+        }
+    }
+
+    /// Closes every connection to nodes of which `keep` says false, and forgets their failures.
+    pub(crate) fn retain(&self, keep: impl Fn(NodeId) -> bool) {
+        let tasks = self.0.remove(|key| !keep(key.node));
+        tasks.iter().for_each(AbortHandle::abort);
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.0.state().closed = true;
+        let tasks = self.0.remove(|_| true);
+        tasks.iter().for_each(AbortHandle::abort);
+    }
+}
+
+impl fmt::Debug for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Owner").field(&self.0.id).finish()
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        if let Some(pool) = self.pool.upgrade() {
+            let tasks = pool.remove(|key| key.owner == self.id);
+            tasks.iter().for_each(AbortHandle::abort);
+        }
+    }
+}
+
+enum Opened {
+    Ready(Connection),
+    Soon(watch::Receiver<Option<Result<Connection>>>),
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Finds the connection or the attempt under way, or starts one.
+    fn open(self: &Arc<Self>, key: Key, address: &NodeAddress) -> Result<Opened> {
+        let (opened, replaced) = {
+            let mut guard = self.state();
+            let state = &mut *guard;
+            if state.closed {
+                return Err(Error::closed());
+            }
+            let config = &self.setup.config;
+            let entry = state.entries.entry(key).or_insert_with(|| Entry::new(config, address));
+            let mut replaced = None;
+            if entry.address == *address {
+                match &entry.stage {
+                    Stage::Ready(connection) if !connection.is_closed() => {
+                        return Ok(Opened::Ready(connection.clone()));
+                    }
+                    Stage::Opening(opening) => return Ok(Opened::Soon(opening.clone())),
+                    Stage::Ready(_) | Stage::Closed => {}
+                }
+            } else {
+                // The node has moved: what was known of the old place says nothing of the new one.
+                replaced = entry.task.take();
+                *entry = Entry::new(config, address);
+            }
+            state.attempts += 1;
+            entry.attempt = state.attempts;
+            let failures = entry.setup.attempts();
+            let (outcome, opening) = watch::channel(None);
+            let attempt = Attempt {
+                shared: self.clone(),
+                key,
+                number: state.attempts,
+                address: address.clone(),
+                failures,
+                not_before: entry.not_before,
+                setup_timeout: entry.setup.delay(failures, &mut state.random),
+                outcome,
+            };
+            entry.task = Some(tokio::spawn(attempt.run()).abort_handle());
+            entry.stage = Stage::Opening(opening.clone());
+            (Opened::Soon(opening), replaced)
+        };
+        if let Some(task) = replaced {
+            task.abort();
+        }
+        Ok(opened)
+    }
+
+    /// Forgets the entries that `which` says, and returns their tasks: aborted by the caller, when nothing is locked.
+    fn remove(&self, which: impl Fn(&Key) -> bool) -> Vec<AbortHandle> {
+        let mut state = self.state();
+        let removed = state.entries.extract_if(|key, _| which(key));
+        removed.filter_map(|(_, entry)| entry.task).collect()
+    }
+
+    /// Forgets an entry, unless another attempt has taken it over.
+    fn forget(&self, key: Key, attempt: u64) {
+        let mut state = self.state();
+        if state.entries.get(&key).is_some_and(|entry| entry.attempt == attempt) {
+            state.entries.remove(&key);
+        }
+    }
+
+    /// Changes an entry, unless another attempt has taken it over.
+    fn update(&self, key: Key, attempt: u64, change: impl FnOnce(&mut Entry, &mut fastrand::Rng)) {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        if let Some(entry) = state.entries.get_mut(&key).filter(|entry| entry.attempt == attempt) {
+            change(entry, &mut state.random);
+        }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("entries", &self.state().entries.len()).finish_non_exhaustive()
+    }
+}
+
+impl Entry {
+    fn new(config: &ClientConfig, address: &NodeAddress) -> Self {
+        Self {
+            address: address.clone(),
+            attempt: 0,
+            stage: Stage::Closed,
+            task: None,
+            reconnect: Backoff::new(config.reconnect_backoff, config.reconnect_backoff_max),
+            setup: Backoff::new(config.connection_setup_timeout, config.connection_setup_timeout_max),
+            not_before: None,
+        }
+    }
+}
+
+/// One attempt at a connection, and the connection that comes of it.
+struct Attempt {
+    shared: Arc<Shared>,
+    key: Key,
+    number: u64,
+    address: NodeAddress,
+    failures: u32,
+    not_before: Option<Instant>,
+    setup_timeout: std::time::Duration,
+    outcome: watch::Sender<Option<Result<Connection>>>,
+}
+
+impl Attempt {
+    /// The task of a connection, from before it is opened until it has ended.
+    async fn run(self) {
+        if let Some(at) = self.not_before {
+            sleep_until(at).await;
+        }
+        let setup = &self.shared.setup;
+        // Boxed: the driver and the set-up never live at the same time, but would both be part of the task.
+        let setting_up = Box::pin(setup.connect(self.key, &self.address, self.failures));
+        let outcome = timeout(self.setup_timeout, setting_up).await.unwrap_or_else(|_| {
+            let what = format!("connecting to {}, until it is ready for requests", self.address);
+            Err(Error::timed_out(what, self.setup_timeout))
+        });
+        match outcome {
+            Ok((connection, driver)) => {
+                setup.metrics.connected();
+                self.ready(connection);
+                let ended = driver.await;
+                setup.metrics.disconnected();
+                self.ended(&ended);
+            }
+            Err(error) => self.failed(error),
+        }
+    }
+
+    fn ready(&self, connection: Connection) {
+        tracing::debug!(node = self.key.node, address = %self.address, lane = self.key.lane.name(), "connected");
+        self.shared.update(self.key, self.number, |entry, _| {
+            entry.reconnect.reset();
+            entry.setup.reset();
+            entry.not_before = None;
+            entry.stage = Stage::Ready(connection.clone());
+        });
+        self.outcome.send_replace(Some(Ok(connection)));
+    }
+
+    fn ended(&self, ended: &Ended) {
+        let (Ended::Idle(reason) | Ended::Lost(reason)) = ended;
+        tracing::debug!(
+            node = self.key.node, address = %self.address, lane = self.key.lane.name(), %reason, "disconnected"
+        );
+        match ended {
+            // Nothing is wrong with the broker: the next one who needs it need not wait.
+            Ended::Idle(_) => self.shared.forget(self.key, self.number),
+            Ended::Lost(_) => self.shared.update(self.key, self.number, Entry::back_off),
+        }
+    }
+
+    fn failed(&self, error: Error) {
+        tracing::debug!(
+            node = self.key.node, address = %self.address, lane = self.key.lane.name(), %error, "cannot connect"
+        );
+        self.shared.setup.metrics.connect_failed();
+        self.shared.update(self.key, self.number, |entry, random| {
+            entry.setup.next(random);
+            entry.back_off(random);
+        });
+        self.outcome.send_replace(Some(Err(error)));
+    }
+}
+
+impl Entry {
+    fn back_off(&mut self, random: &mut fastrand::Rng) {
+        self.stage = Stage::Closed;
+        self.task = None;
+        self.not_before = Some(Instant::now() + self.reconnect.next(random));
+    }
+}
+
+/// An attempt that is aborted, because its owner or the client is gone or the node has moved, or that panicked in a
+/// user's connector or layer, still tells those who wait for it.
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if self.outcome.borrow().is_some() {
+            return;
+        }
+        self.shared.update(self.key, self.number, Entry::back_off);
+        let error = if self.shared.state().closed {
+            Error::closed()
+        } else {
+            Error::disconnected(self.address.clone(), "connecting was given up")
+        };
+        self.outcome.send_replace(Some(Err(error)));
+    }
+}
+
+/// Everything that is needed to make a connection ready.
+struct Setup {
+    config: ClientConfig,
+    transport: Transport,
+    layers: Vec<UserLayer>,
+    metrics: Arc<Metrics>,
+}
+
+impl Setup {
+    async fn connect(&self, key: Key, address: &NodeAddress, failures: u32) -> Result<(Connection, Driver)> {
+        let Key { node, lane, .. } = key;
+        let config = &self.config;
+        let client_id = (!config.client_id.is_empty()).then_some(&*config.client_id);
+        let stream = self.transport.connect(address, failures).await?;
+        let (ready, versions) =
+            shake_hands(stream, node, address, client_id, config.max_response_bytes).await?;
+        let link = Link::new(node, address.clone(), lane, MAX_IN_FLIGHT);
+        let connection = ConnectionService(link.clone());
+        let concurrency = Concurrency::new(connection, link.permits.clone());
+        let throttle = Throttle::new(concurrency, link.mute.clone());
+        let deadline = Deadline::new(throttle, config.request_timeout);
+        let observe = Observe::new(deadline, self.metrics.clone());
+        let service = UserLayer::stack(&self.layers, BrokerService::new(observe));
+        let settings = DriverSettings {
+            client_id: client_id.map(Arc::from),
+            request_timeout: config.request_timeout,
+            idle_after: config.connections_max_idle,
+        };
+        let driver = Driver::new(ready, link.clone(), settings, self.metrics.clone());
+        Ok((Connection::new(link, versions, service), driver))
+    }
+}
