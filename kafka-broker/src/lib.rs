@@ -2,6 +2,7 @@
 
 pub mod group;
 
+mod admin;
 mod api_versions;
 mod clock;
 mod config;

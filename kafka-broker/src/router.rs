@@ -6,6 +6,7 @@ use kafka_wire::api::{Api, Request, VersionRange};
 use kafka_wire::error::{ProtocolError, ProtocolErrorKind};
 use kafka_wire::messages::*;
 
+use crate::admin::{cluster, configs, elections, topics};
 use crate::group::serve::{groups, members, offsets};
 use crate::shared::RequestContext;
 use crate::{api_versions, metadata};
@@ -44,8 +45,18 @@ routes! {
     DescribeGroupsRequest => groups::describe;
     ListGroupsRequest => groups::list;
     ApiVersionsRequest => api_versions::handle;
+    CreateTopicsRequest => topics::create;
+    DeleteTopicsRequest => topics::delete;
+    DescribeConfigsRequest => configs::describe;
+    AlterConfigsRequest => configs::alter;
+    CreatePartitionsRequest => topics::create_partitions;
     DeleteGroupsRequest => groups::delete;
+    ElectLeadersRequest => elections::elect;
+    IncrementalAlterConfigsRequest => configs::alter_incrementally;
     OffsetDeleteRequest => offsets::delete;
+    DescribeClusterRequest => cluster::describe;
+    ListConfigResourcesRequest => configs::list_resources;
+    DescribeTopicPartitionsRequest => cluster::describe_topic_partitions;
 }
 
 impl Route {

@@ -1,0 +1,43 @@
+//! The APIs of administrators: topics, settings, what the cluster looks like, elections.
+
+pub(crate) mod cluster;
+pub(crate) mod configs;
+pub(crate) mod elections;
+#[cfg(test)]
+mod tests;
+pub(crate) mod topics;
+
+use std::collections::BTreeSet;
+
+use kafka_wire::error_code::ErrorCode;
+use kafka_wire::messages::StrBytes;
+
+use crate::controller::Refusal;
+
+fn text(text: impl Into<String>) -> StrBytes {
+    StrBytes::from_string(text.into())
+}
+
+fn refuse<T>(code: ErrorCode, message: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal::new(code, message))
+}
+
+/// The code and message of an outcome, as responses carry them.
+fn code_and_message<T>(outcome: &Result<T, Refusal>) -> (i16, Option<StrBytes>) {
+    match outcome {
+        Ok(_) => (ErrorCode::NONE.0, None),
+        Err(refusal) => (refusal.code.0, Some(text(&*refusal.message))),
+    }
+}
+
+/// Keys that occur more than once. Kafka refuses all of them, not only the later ones.
+fn repeated<K: Ord>(keys: impl Iterator<Item = K>) -> BTreeSet<K> {
+    let mut seen = BTreeSet::new();
+    let mut repeated = BTreeSet::new();
+    for key in keys {
+        if let Some(key) = seen.replace(key) {
+            repeated.insert(key);
+        }
+    }
+    repeated
+}
