@@ -4,9 +4,10 @@ use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::codec;
 use crate::error::{ProtocolError, ProtocolErrorKind};
 use crate::messages::*;
-use crate::shape::{self, Direction};
+use crate::shape::Direction;
 
 /// The versions of an API from `min` to `max`, both included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -190,7 +191,7 @@ macro_rules! apis {
             }
 
             fn decode(version: i16, body: Bytes) -> Result<Self, ProtocolError> {
-                codec::decode(Self::API, version, codec_version!(version $($codec)?), Direction::Request, body)
+                codec::decode(Self::API, version, codec_version!(version $($codec)?), Direction::Request, &body)
             }
 
             fn encode_response(
@@ -202,7 +203,7 @@ macro_rules! apis {
             }
 
             fn decode_response(version: i16, body: Bytes) -> Result<$response, ProtocolError> {
-                codec::decode(Self::API, version, codec_version!(version $($codec)?), Direction::Response, body)
+                codec::decode(Self::API, version, codec_version!(version $($codec)?), Direction::Response, &body)
             }
         })?)*
     };
@@ -234,8 +235,8 @@ apis! {
     1 Fetch 4..=18 flexible 12 throttles 8;
     2 ListOffsets 1..=11 flexible 6 throttles 3 => ListOffsetsRequest, ListOffsetsResponse as 10;
     3 Metadata 0..=13 flexible 9 throttles 6 => MetadataRequest, MetadataResponse;
-    8 OffsetCommit 2..=9 flexible 8 throttles 4 => OffsetCommitRequest, OffsetCommitResponse;
-    9 OffsetFetch 1..=9 flexible 6 throttles 4 => OffsetFetchRequest, OffsetFetchResponse;
+    8 OffsetCommit 2..=10 flexible 8 throttles 4 => OffsetCommitRequest, OffsetCommitResponse;
+    9 OffsetFetch 1..=10 flexible 6 throttles 4 => OffsetFetchRequest, OffsetFetchResponse;
     10 FindCoordinator 0..=6 flexible 3 throttles 2 => FindCoordinatorRequest, FindCoordinatorResponse;
     11 JoinGroup 0..=9 flexible 6 throttles 3 => JoinGroupRequest, JoinGroupResponse;
     12 Heartbeat 0..=4 flexible 4 throttles 2 => HeartbeatRequest, HeartbeatResponse;
@@ -260,7 +261,7 @@ apis! {
     31 DeleteAcls 1..=3 flexible 2 throttles 1 => DeleteAclsRequest, DeleteAclsResponse;
     32 DescribeConfigs 1..=4 flexible 4 throttles 2 => DescribeConfigsRequest, DescribeConfigsResponse;
     33 AlterConfigs 0..=2 flexible 2 throttles 1 => AlterConfigsRequest, AlterConfigsResponse;
-    35 DescribeLogDirs 1..=4 flexible 2 throttles 1 => DescribeLogDirsRequest, DescribeLogDirsResponse;
+    35 DescribeLogDirs 1..=5 flexible 2 throttles 1 => DescribeLogDirsRequest, DescribeLogDirsResponse;
     36 SaslAuthenticate 0..=2 flexible 2 throttles never => SaslAuthenticateRequest, SaslAuthenticateResponse;
     37 CreatePartitions 0..=3 flexible 2 throttles 1 => CreatePartitionsRequest, CreatePartitionsResponse;
     42 DeleteGroups 0..=2 flexible 2 throttles 1 => DeleteGroupsRequest, DeleteGroupsResponse;
@@ -348,40 +349,6 @@ impl Api {
 impl fmt::Display for Api {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(self.name())
-    }
-}
-
-/// What stands between the `Request` trait and `kafka-protocol`.
-mod codec {
-    use kafka_protocol::protocol::{Decodable, Encodable};
-
-    use super::*;
-
-    pub(super) fn encode<T: Encodable>(
-        message: &T,
-        api: Api,
-        version: i16,
-        codec_version: i16,
-        out: &mut BytesMut,
-    ) -> Result<(), ProtocolError> {
-        api.check_version(version)?;
-        message
-            .encode(out, codec_version)
-            .map_err(|error| ProtocolErrorKind::Unencodable(error.to_string().into()).at(api.key(), version))
-    }
-
-    pub(super) fn decode<T: Decodable>(
-        api: Api,
-        version: i16,
-        codec_version: i16,
-        direction: Direction,
-        mut body: Bytes,
-    ) -> Result<T, ProtocolError> {
-        shape::check(api, version, direction, &body)?;
-        let fail = |kind: ProtocolErrorKind| kind.at(api.key(), version);
-        let message = T::decode(&mut body, codec_version)
-            .map_err(|error| fail(ProtocolErrorKind::InvalidValue(error.to_string().into())))?;
-        if body.is_empty() { Ok(message) } else { Err(fail(ProtocolErrorKind::TrailingBytes(body.len()))) }
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod api;
+mod codec;
 pub mod compression;
 pub mod consumer_protocol;
 pub mod crc;
@@ -9,6 +10,7 @@ pub mod error;
 pub mod error_code;
 pub mod fetch;
 pub mod frame;
+mod generated;
 pub mod header;
 pub mod messages;
 pub mod murmur2;

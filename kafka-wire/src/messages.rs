@@ -1,4 +1,16 @@
-//! The messages themselves, as `kafka-protocol` defines them: raw material that no public signature shows.
+//! The messages themselves, kafka-protocol's or generated in the same style: raw material that no public signature shows.
 
 pub use kafka_protocol::messages::*;
 pub use kafka_protocol::protocol::StrBytes;
+
+// In newer versions than kafka-protocol has them.
+pub use crate::generated::{
+    describe_log_dirs_request, describe_log_dirs_response, offset_commit_request, offset_commit_response,
+    offset_fetch_request, offset_fetch_response,
+};
+pub use describe_log_dirs_request::DescribeLogDirsRequest;
+pub use describe_log_dirs_response::DescribeLogDirsResponse;
+pub use offset_commit_request::OffsetCommitRequest;
+pub use offset_commit_response::OffsetCommitResponse;
+pub use offset_fetch_request::OffsetFetchRequest;
+pub use offset_fetch_response::OffsetFetchResponse;

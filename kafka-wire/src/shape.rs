@@ -242,6 +242,6 @@ fn is_null(reader: &mut Reader<'_>) -> Result<bool> {
 }
 
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 #[cfg(test)]
 mod tests;

@@ -370,13 +370,13 @@ const PRODUCE_REQUEST: &[Field] = &[
 ];
 
 const PRODUCE_RESPONSE_RESPONSES_PARTITION_RESPONSES_RECORD_ERRORS: &[Field] = &[
-    Field::new(Fixed(4)).since(8),                 // BatchIndex
-    Field::new(String).since(8).nullable_since(8), // BatchIndexErrorMessage
+    Field::new(Fixed(4)),                 // BatchIndex
+    Field::new(String).nullable_since(8), // BatchIndexErrorMessage
 ];
 
 const PRODUCE_RESPONSE_RESPONSES_PARTITION_RESPONSES_CURRENT_LEADER: &[Field] = &[
-    Field::new(Fixed(4)).since(10), // LeaderId
-    Field::new(Fixed(4)).since(10), // LeaderEpoch
+    Field::new(Fixed(4)), // LeaderId
+    Field::new(Fixed(4)), // LeaderEpoch
 ];
 
 const PRODUCE_RESPONSE_RESPONSES_PARTITION_RESPONSES: &[Field] = &[
@@ -397,10 +397,10 @@ const PRODUCE_RESPONSE_RESPONSES: &[Field] = &[
 ];
 
 const PRODUCE_RESPONSE_NODE_ENDPOINTS: &[Field] = &[
-    Field::new(Fixed(4)).since(10),                  // NodeId
-    Field::new(String).since(10),                    // Host
-    Field::new(Fixed(4)).since(10),                  // Port
-    Field::new(String).since(10).nullable_since(10), // Rack
+    Field::new(Fixed(4)),                  // NodeId
+    Field::new(String),                    // Host
+    Field::new(Fixed(4)),                  // Port
+    Field::new(String).nullable_since(10), // Rack
 ];
 
 const PRODUCE_RESPONSE: &[Field] = &[
@@ -410,8 +410,8 @@ const PRODUCE_RESPONSE: &[Field] = &[
 ];
 
 const FETCH_REQUEST_REPLICA_STATE: &[Field] = &[
-    Field::new(Fixed(4)).since(15), // ReplicaId
-    Field::new(Fixed(8)).since(15), // ReplicaEpoch
+    Field::new(Fixed(4)), // ReplicaId
+    Field::new(Fixed(8)), // ReplicaEpoch
 ];
 
 const FETCH_REQUEST_TOPICS_PARTITIONS: &[Field] = &[
@@ -432,9 +432,9 @@ const FETCH_REQUEST_TOPICS: &[Field] = &[
 ];
 
 const FETCH_REQUEST_FORGOTTEN_TOPICS_DATA: &[Field] = &[
-    Field::new(String).since(7).until(12), // Topic
-    Field::new(Fixed(16)).since(13),       // TopicId
-    Field::array(Fixed(4)).since(7),       // Partitions
+    Field::new(String).until(12),    // Topic
+    Field::new(Fixed(16)).since(13), // TopicId
+    Field::array(Fixed(4)),          // Partitions
 ];
 
 const FETCH_REQUEST: &[Field] = &[
@@ -453,13 +453,13 @@ const FETCH_REQUEST: &[Field] = &[
 ];
 
 const FETCH_RESPONSE_RESPONSES_PARTITIONS_DIVERGING_EPOCH: &[Field] = &[
-    Field::new(Fixed(4)).since(12), // Epoch
-    Field::new(Fixed(8)).since(12), // EndOffset
+    Field::new(Fixed(4)), // Epoch
+    Field::new(Fixed(8)), // EndOffset
 ];
 
 const FETCH_RESPONSE_RESPONSES_PARTITIONS_CURRENT_LEADER: &[Field] = &[
-    Field::new(Fixed(4)).since(12), // LeaderId
-    Field::new(Fixed(4)).since(12), // LeaderEpoch
+    Field::new(Fixed(4)), // LeaderId
+    Field::new(Fixed(4)), // LeaderEpoch
 ];
 
 const FETCH_RESPONSE_RESPONSES_PARTITIONS_SNAPSHOT_ID: &[Field] = &[
@@ -493,10 +493,10 @@ const FETCH_RESPONSE_RESPONSES: &[Field] = &[
 ];
 
 const FETCH_RESPONSE_NODE_ENDPOINTS: &[Field] = &[
-    Field::new(Fixed(4)).since(16),                  // NodeId
-    Field::new(String).since(16),                    // Host
-    Field::new(Fixed(4)).since(16),                  // Port
-    Field::new(String).since(16).nullable_since(16), // Rack
+    Field::new(Fixed(4)),                  // NodeId
+    Field::new(String),                    // Host
+    Field::new(Fixed(4)),                  // Port
+    Field::new(String).nullable_since(16), // Rack
 ];
 
 const FETCH_RESPONSE: &[Field] = &[
@@ -630,21 +630,21 @@ const OFFSET_COMMIT_RESPONSE: &[Field] = &[
 ];
 
 const OFFSET_FETCH_REQUEST_TOPICS: &[Field] = &[
-    Field::new(String).until(7),     // Name
-    Field::array(Fixed(4)).until(7), // PartitionIndexes
+    Field::new(String),     // Name
+    Field::array(Fixed(4)), // PartitionIndexes
 ];
 
 const OFFSET_FETCH_REQUEST_GROUPS_TOPICS: &[Field] = &[
-    Field::new(String).since(8).until(9), // Name
-    Field::new(Fixed(16)).since(10),      // TopicId
-    Field::array(Fixed(4)).since(8),      // PartitionIndexes
+    Field::new(String).until(9),     // Name
+    Field::new(Fixed(16)).since(10), // TopicId
+    Field::array(Fixed(4)),          // PartitionIndexes
 ];
 
 const OFFSET_FETCH_REQUEST_GROUPS: &[Field] = &[
-    Field::new(String).since(8),                   // GroupId
-    Field::new(String).since(9).nullable_since(9), // MemberId
-    Field::new(Fixed(4)).since(9),                 // MemberEpoch
-    Field::array(Struct(OFFSET_FETCH_REQUEST_GROUPS_TOPICS)).since(8).nullable_since(8), // Topics
+    Field::new(String),                                                         // GroupId
+    Field::new(String).since(9).nullable_since(9),                              // MemberId
+    Field::new(Fixed(4)).since(9),                                              // MemberEpoch
+    Field::array(Struct(OFFSET_FETCH_REQUEST_GROUPS_TOPICS)).nullable_since(8), // Topics
 ];
 
 const OFFSET_FETCH_REQUEST: &[Field] = &[
@@ -655,36 +655,36 @@ const OFFSET_FETCH_REQUEST: &[Field] = &[
 ];
 
 const OFFSET_FETCH_RESPONSE_TOPICS_PARTITIONS: &[Field] = &[
-    Field::new(Fixed(4)).until(7),                 // PartitionIndex
-    Field::new(Fixed(8)).until(7),                 // CommittedOffset
-    Field::new(Fixed(4)).since(5).until(7),        // CommittedLeaderEpoch
-    Field::new(String).until(7).nullable_since(1), // Metadata
-    Field::new(Fixed(2)).until(7),                 // ErrorCode
+    Field::new(Fixed(4)),                 // PartitionIndex
+    Field::new(Fixed(8)),                 // CommittedOffset
+    Field::new(Fixed(4)).since(5),        // CommittedLeaderEpoch
+    Field::new(String).nullable_since(1), // Metadata
+    Field::new(Fixed(2)),                 // ErrorCode
 ];
 
 const OFFSET_FETCH_RESPONSE_TOPICS: &[Field] = &[
-    Field::new(String).until(7),                                            // Name
-    Field::array(Struct(OFFSET_FETCH_RESPONSE_TOPICS_PARTITIONS)).until(7), // Partitions
+    Field::new(String),                                            // Name
+    Field::array(Struct(OFFSET_FETCH_RESPONSE_TOPICS_PARTITIONS)), // Partitions
 ];
 
 const OFFSET_FETCH_RESPONSE_GROUPS_TOPICS_PARTITIONS: &[Field] = &[
-    Field::new(Fixed(4)).since(8),                 // PartitionIndex
-    Field::new(Fixed(8)).since(8),                 // CommittedOffset
-    Field::new(Fixed(4)).since(8),                 // CommittedLeaderEpoch
-    Field::new(String).since(8).nullable_since(8), // Metadata
-    Field::new(Fixed(2)).since(8),                 // ErrorCode
+    Field::new(Fixed(4)),                 // PartitionIndex
+    Field::new(Fixed(8)),                 // CommittedOffset
+    Field::new(Fixed(4)),                 // CommittedLeaderEpoch
+    Field::new(String).nullable_since(8), // Metadata
+    Field::new(Fixed(2)),                 // ErrorCode
 ];
 
 const OFFSET_FETCH_RESPONSE_GROUPS_TOPICS: &[Field] = &[
-    Field::new(String).since(8).until(9), // Name
-    Field::new(Fixed(16)).since(10),      // TopicId
-    Field::array(Struct(OFFSET_FETCH_RESPONSE_GROUPS_TOPICS_PARTITIONS)).since(8), // Partitions
+    Field::new(String).until(9),                                          // Name
+    Field::new(Fixed(16)).since(10),                                      // TopicId
+    Field::array(Struct(OFFSET_FETCH_RESPONSE_GROUPS_TOPICS_PARTITIONS)), // Partitions
 ];
 
 const OFFSET_FETCH_RESPONSE_GROUPS: &[Field] = &[
-    Field::new(String).since(8),                                        // GroupId
-    Field::array(Struct(OFFSET_FETCH_RESPONSE_GROUPS_TOPICS)).since(8), // Topics
-    Field::new(Fixed(2)).since(8),                                      // ErrorCode
+    Field::new(String),                                        // GroupId
+    Field::array(Struct(OFFSET_FETCH_RESPONSE_GROUPS_TOPICS)), // Topics
+    Field::new(Fixed(2)),                                      // ErrorCode
 ];
 
 const OFFSET_FETCH_RESPONSE: &[Field] = &[
@@ -701,12 +701,12 @@ const FIND_COORDINATOR_REQUEST: &[Field] = &[
 ];
 
 const FIND_COORDINATOR_RESPONSE_COORDINATORS: &[Field] = &[
-    Field::new(String).since(4),                   // Key
-    Field::new(Fixed(4)).since(4),                 // NodeId
-    Field::new(String).since(4),                   // Host
-    Field::new(Fixed(4)).since(4),                 // Port
-    Field::new(Fixed(2)).since(4),                 // ErrorCode
-    Field::new(String).since(4).nullable_since(4), // ErrorMessage
+    Field::new(String),                   // Key
+    Field::new(Fixed(4)),                 // NodeId
+    Field::new(String),                   // Host
+    Field::new(Fixed(4)),                 // Port
+    Field::new(Fixed(2)),                 // ErrorCode
+    Field::new(String).nullable_since(4), // ErrorMessage
 ];
 
 const FIND_COORDINATOR_RESPONSE: &[Field] = &[
@@ -766,8 +766,8 @@ const HEARTBEAT_RESPONSE: &[Field] = &[
 ];
 
 const LEAVE_GROUP_REQUEST_MEMBERS: &[Field] = &[
-    Field::new(String).since(3),                   // MemberId
-    Field::new(String).since(3).nullable_since(3), // GroupInstanceId
+    Field::new(String),                            // MemberId
+    Field::new(String).nullable_since(3),          // GroupInstanceId
     Field::new(String).since(5).nullable_since(5), // Reason
 ];
 
@@ -778,9 +778,9 @@ const LEAVE_GROUP_REQUEST: &[Field] = &[
 ];
 
 const LEAVE_GROUP_RESPONSE_MEMBERS: &[Field] = &[
-    Field::new(String).since(3),                   // MemberId
-    Field::new(String).since(3).nullable_since(3), // GroupInstanceId
-    Field::new(Fixed(2)).since(3),                 // ErrorCode
+    Field::new(String),                   // MemberId
+    Field::new(String).nullable_since(3), // GroupInstanceId
+    Field::new(Fixed(2)),                 // ErrorCode
 ];
 
 const LEAVE_GROUP_RESPONSE: &[Field] = &[
@@ -881,15 +881,15 @@ const API_VERSIONS_RESPONSE_API_KEYS: &[Field] = &[
 ];
 
 const API_VERSIONS_RESPONSE_SUPPORTED_FEATURES: &[Field] = &[
-    Field::new(String).since(3),   // Name
-    Field::new(Fixed(2)).since(3), // MinVersion
-    Field::new(Fixed(2)).since(3), // MaxVersion
+    Field::new(String),   // Name
+    Field::new(Fixed(2)), // MinVersion
+    Field::new(Fixed(2)), // MaxVersion
 ];
 
 const API_VERSIONS_RESPONSE_FINALIZED_FEATURES: &[Field] = &[
-    Field::new(String).since(3),   // Name
-    Field::new(Fixed(2)).since(3), // MaxVersionLevel
-    Field::new(Fixed(2)).since(3), // MinVersionLevel
+    Field::new(String),   // Name
+    Field::new(Fixed(2)), // MaxVersionLevel
+    Field::new(Fixed(2)), // MinVersionLevel
 ];
 
 const API_VERSIONS_RESPONSE: &[Field] = &[
@@ -927,11 +927,11 @@ const CREATE_TOPICS_REQUEST: &[Field] = &[
 ];
 
 const CREATE_TOPICS_RESPONSE_TOPICS_CONFIGS: &[Field] = &[
-    Field::new(String).since(5),                   // Name
-    Field::new(String).since(5).nullable_since(5), // Value
-    Field::new(Fixed(1)).since(5),                 // ReadOnly
-    Field::new(Fixed(1)).since(5),                 // ConfigSource
-    Field::new(Fixed(1)).since(5),                 // IsSensitive
+    Field::new(String),                   // Name
+    Field::new(String).nullable_since(5), // Value
+    Field::new(Fixed(1)),                 // ReadOnly
+    Field::new(Fixed(1)),                 // ConfigSource
+    Field::new(Fixed(1)),                 // IsSensitive
 ];
 
 const CREATE_TOPICS_RESPONSE_TOPICS: &[Field] = &[
@@ -951,8 +951,8 @@ const CREATE_TOPICS_RESPONSE: &[Field] = &[
 ];
 
 const DELETE_TOPICS_REQUEST_TOPICS: &[Field] = &[
-    Field::new(String).since(6).nullable_since(6), // Name
-    Field::new(Fixed(16)).since(6),                // TopicId
+    Field::new(String).nullable_since(6), // Name
+    Field::new(Fixed(16)),                // TopicId
 ];
 
 const DELETE_TOPICS_REQUEST: &[Field] = &[
@@ -1061,11 +1061,11 @@ const ADD_PARTITIONS_TO_TXN_REQUEST_TRANSACTIONS_TOPICS: &[Field] = &[
 ];
 
 const ADD_PARTITIONS_TO_TXN_REQUEST_TRANSACTIONS: &[Field] = &[
-    Field::new(String).since(4),   // TransactionalId
-    Field::new(Fixed(8)).since(4), // ProducerId
-    Field::new(Fixed(2)).since(4), // ProducerEpoch
-    Field::new(Fixed(1)).since(4), // VerifyOnly
-    Field::array(Struct(ADD_PARTITIONS_TO_TXN_REQUEST_TRANSACTIONS_TOPICS)).since(4), // Topics
+    Field::new(String),                                                      // TransactionalId
+    Field::new(Fixed(8)),                                                    // ProducerId
+    Field::new(Fixed(2)),                                                    // ProducerEpoch
+    Field::new(Fixed(1)),                                                    // VerifyOnly
+    Field::array(Struct(ADD_PARTITIONS_TO_TXN_REQUEST_TRANSACTIONS_TOPICS)), // Topics
 ];
 
 const ADD_PARTITIONS_TO_TXN_REQUEST_V3_AND_BELOW_TOPICS: &[Field] = &[
@@ -1094,8 +1094,8 @@ const ADD_PARTITIONS_TO_TXN_RESPONSE_RESULTS_BY_TRANSACTION_TOPIC_RESULTS: &[Fie
 ];
 
 const ADD_PARTITIONS_TO_TXN_RESPONSE_RESULTS_BY_TRANSACTION: &[Field] = &[
-    Field::new(String).since(4), // TransactionalId
-    Field::array(Struct(ADD_PARTITIONS_TO_TXN_RESPONSE_RESULTS_BY_TRANSACTION_TOPIC_RESULTS)).since(4), // TopicResults
+    Field::new(String), // TransactionalId
+    Field::array(Struct(ADD_PARTITIONS_TO_TXN_RESPONSE_RESULTS_BY_TRANSACTION_TOPIC_RESULTS)), // TopicResults
 ];
 
 const ADD_PARTITIONS_TO_TXN_RESPONSE_RESULTS_BY_TOPIC_V3_AND_BELOW_RESULTS_BY_PARTITION: &[Field] = &[
@@ -1334,7 +1334,7 @@ const DESCRIBE_CONFIGS_RESPONSE_RESULTS_CONFIGS: &[Field] = &[
     Field::new(Fixed(1)),                                                     // IsSensitive
     Field::array(Struct(DESCRIBE_CONFIGS_RESPONSE_RESULTS_CONFIGS_SYNONYMS)), // Synonyms
     Field::new(Fixed(1)).since(3),                                            // ConfigType
-    Field::new(String).since(3).nullable_since(1),                            // Documentation
+    Field::new(String).since(3).nullable_since(3),                            // Documentation
 ];
 
 const DESCRIBE_CONFIGS_RESPONSE_RESULTS: &[Field] = &[
@@ -1899,14 +1899,14 @@ const DESCRIBE_QUORUM_RESPONSE_TOPICS: &[Field] = &[
 ];
 
 const DESCRIBE_QUORUM_RESPONSE_NODES_LISTENERS: &[Field] = &[
-    Field::new(String).since(2),   // Name
-    Field::new(String).since(2),   // Host
-    Field::new(Fixed(2)).since(2), // Port
+    Field::new(String),   // Name
+    Field::new(String),   // Host
+    Field::new(Fixed(2)), // Port
 ];
 
 const DESCRIBE_QUORUM_RESPONSE_NODES: &[Field] = &[
-    Field::new(Fixed(4)).since(2),                                           // NodeId
-    Field::array(Struct(DESCRIBE_QUORUM_RESPONSE_NODES_LISTENERS)).since(2), // Listeners
+    Field::new(Fixed(4)),                                           // NodeId
+    Field::array(Struct(DESCRIBE_QUORUM_RESPONSE_NODES_LISTENERS)), // Listeners
 ];
 
 const DESCRIBE_QUORUM_RESPONSE: &[Field] = &[

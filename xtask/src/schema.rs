@@ -105,8 +105,10 @@ impl Versions {
         }))
     }
 
-    pub(crate) fn contains(self, version: i16) -> bool {
-        self.first <= version && version <= self.last
+    /// The versions in both.
+    pub(crate) fn intersect(self, other: Self) -> Option<Self> {
+        let both = Self { first: self.first.max(other.first), last: self.last.min(other.last) };
+        (both.first <= both.last).then_some(both)
     }
 }
 

@@ -39,27 +39,26 @@ fn table(message: &Message, out: &mut String) -> Result<String> {
 
 fn struct_table(name: &str, fields: &[Field], versions: Versions, out: &mut String) -> Result<String> {
     let mut lines = String::new();
-    let used =
-        |field: &&Field| field.versions.first <= versions.last && field.versions.last >= versions.first;
-    for field in fields.iter().filter(used) {
+    for field in fields {
+        let Some(field_versions) = field.versions.intersect(versions) else { continue };
         let kind = match &field.kind {
             Kind::Fixed(_, size) => format!("Fixed({size})"),
             Kind::String => "String".into(),
             Kind::Bytes => "Bytes".into(),
             Kind::Struct(_, fields) => {
                 let name = format!("{name}_{}", snake_case(&field.name).to_uppercase());
-                format!("Struct({})", struct_table(&name, fields, versions, out)?)
+                format!("Struct({})", struct_table(&name, fields, field_versions, out)?)
             }
         };
         write!(lines, "Field::{}({kind})", if field.array { "array" } else { "new" })?;
-        if field.versions.first > versions.first {
-            write!(lines, ".since({})", field.versions.first)?;
+        if field_versions.first > versions.first {
+            write!(lines, ".since({})", field_versions.first)?;
         }
-        if field.versions.last < versions.last {
-            write!(lines, ".until({})", field.versions.last)?;
+        if field_versions.last < versions.last {
+            write!(lines, ".until({})", field_versions.last)?;
         }
         if let Some(nullable) = field.nullable_since {
-            write!(lines, ".nullable_since({})", nullable.max(versions.first))?;
+            write!(lines, ".nullable_since({})", nullable.max(field_versions.first))?;
         }
         if let Some(tag) = field.tag {
             write!(lines, ".tag({tag})")?;

@@ -7,11 +7,13 @@ use super::{ApiShape, Direction, Field, Kind};
 use crate::api::Api;
 use crate::primitives::{put_bytes, put_length, put_string, put_unsigned_varint};
 
-/// The body of a random message, as kafka-protocol would write it too.
+/// The body of a random message, as the codec would write it too.
 pub(crate) fn sample(random: &mut Rng, api: Api, version: i16, direction: Direction) -> Vec<u8> {
     let shape = ApiShape::of(api).unwrap();
     let mut out = Vec::new();
-    let mut sampler = Sampler { random, version, flexible: api.is_flexible(version) };
+    // kafka-protocol keeps tags that it does not know; our own types leave them out.
+    let unknown_tags = !matches!(api, Api::OffsetCommit | Api::OffsetFetch | Api::DescribeLogDirs);
+    let mut sampler = Sampler { random, version, flexible: api.is_flexible(version), unknown_tags };
     sampler.fields(shape.fields(direction), &mut out);
     out
 }
@@ -20,6 +22,7 @@ struct Sampler<'r> {
     random: &'r mut Rng,
     version: i16,
     flexible: bool,
+    unknown_tags: bool,
 }
 
 impl Sampler<'_> {
@@ -35,7 +38,7 @@ impl Sampler<'_> {
         }
         tagged.sort_by_key(|field| field.tag);
         tagged.retain(|_| self.random.bool());
-        let unknown = self.random.u8(0..4) == 0;
+        let unknown = self.unknown_tags && self.random.u8(0..4) == 0;
         put_unsigned_varint(out, tagged.len() as u32 + u32::from(unknown));
         for field in tagged {
             let mut content = Vec::new();

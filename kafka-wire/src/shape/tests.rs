@@ -6,7 +6,7 @@ use fastrand::Rng;
 use super::sample::sample;
 use super::*;
 use crate::api::{Request, recode};
-use crate::messages::{ApiVersionsRequest, MetadataRequest};
+use crate::messages::{ApiVersionsRequest, MetadataRequest, OffsetCommitRequest, OffsetCommitResponse};
 
 const DIRECTIONS: [Direction; 2] = [Direction::Request, Direction::Response];
 
@@ -124,6 +124,9 @@ fn a_tag_must_be_as_long_as_it_says_and_come_in_order() {
 fn an_unknown_tag_is_skipped() {
     let body = api_versions_response(&[1, 99, 2, 0xff, 0xff]).into();
     assert!(ApiVersionsRequest::decode_response(3, body).is_ok());
+    // No throttle time, no topics, an unknown tag.
+    let body = Bytes::from_static(&[0, 0, 0, 0, 1, 1, 99, 2, 0xff, 0xff]);
+    assert_eq!(OffsetCommitRequest::decode_response(10, body).unwrap(), OffsetCommitResponse::default());
 }
 
 // kafka-protocol fails on these where Kafka skips them, so none must reach it.
