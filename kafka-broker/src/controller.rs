@@ -258,6 +258,34 @@ impl Controller {
         })
     }
 
+    /// Puts a partition on other replicas. They share its log, so this is done when it returns; the leader stays if it is
+    /// among them.
+    pub(crate) fn reassign(
+        &self,
+        name: &str,
+        partition: i32,
+        replicas: Vec<i32>,
+        may_change_factor: bool,
+    ) -> Result<(), Refusal> {
+        self.change(|image, _| {
+            let mut topic = Topic::clone(image.topic(name).ok_or_else(|| unknown_topic(name))?);
+            let place = usize::try_from(partition).ok().and_then(|at| topic.partitions.get_mut(at));
+            let place = place.ok_or_else(|| unknown_topic(name))?;
+            if !may_change_factor && replicas.len() != place.replicas.len() {
+                let message =
+                    format!("The replication factor is {}, not {}", place.replicas.len(), replicas.len());
+                return Err(Refusal::new(ErrorCode::INVALID_REPLICATION_FACTOR, message));
+            }
+            let mut checked = checked_assignment(image, vec![replicas])?;
+            place.replicas = checked.remove(0).into();
+            if !place.replicas.contains(&place.leader) {
+                let leader = place.replicas.iter().copied().find(|id| image.live_broker(*id).is_some());
+                place.elect(leader.unwrap_or(NO_NODE));
+            }
+            Ok((Some(image.with_topic(Arc::new(topic))), ()))
+        })
+    }
+
     /// Says that a broker stopped or started, and elects leaders: a stopped one loses its partitions to the first live
     /// replica, and a started one takes those that have no leader.
     pub(crate) fn set_alive(&self, broker: i32, alive: bool) -> Result<(), Refusal> {

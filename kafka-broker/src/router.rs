@@ -6,7 +6,7 @@ use kafka_wire::api::{Api, Request, VersionRange};
 use kafka_wire::error::{ProtocolError, ProtocolErrorKind};
 use kafka_wire::messages::*;
 
-use crate::admin::{cluster, configs, elections, topics};
+use crate::admin::{cluster, configs, elections, reassignments, topics};
 use crate::group::serve::{groups, members, offsets};
 use crate::shared::RequestContext;
 use crate::{api_versions, metadata};
@@ -53,6 +53,8 @@ routes! {
     DeleteGroupsRequest => groups::delete;
     ElectLeadersRequest => elections::elect;
     IncrementalAlterConfigsRequest => configs::alter_incrementally;
+    AlterPartitionReassignmentsRequest => reassignments::alter;
+    ListPartitionReassignmentsRequest => reassignments::list;
     OffsetDeleteRequest => offsets::delete;
     DescribeClusterRequest => cluster::describe;
     ListConfigResourcesRequest => configs::list_resources;

@@ -3,6 +3,7 @@
 pub(crate) mod cluster;
 pub(crate) mod configs;
 pub(crate) mod elections;
+pub(crate) mod reassignments;
 #[cfg(test)]
 mod tests;
 pub(crate) mod topics;

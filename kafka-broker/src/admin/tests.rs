@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use kafka_wire::api::{Api, Request};
 use kafka_wire::error_code::ErrorCode;
+use kafka_wire::messages::alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
 use kafka_wire::messages::create_partitions_request::{CreatePartitionsAssignment, CreatePartitionsTopic};
 use kafka_wire::messages::create_topics_request::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
@@ -422,4 +423,38 @@ async fn the_preferred_leader_is_elected_where_another_leads() {
     assert_eq!(code(elect(2, 1, Some("t")).await), ErrorCode::ELIGIBLE_LEADERS_NOT_AVAILABLE);
     assert_eq!(code(elect(2, 0, Some("no")).await), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
     assert_eq!(elect(2, 7, Some("t")).await.error_code, ErrorCode::INVALID_REQUEST.0);
+}
+
+#[tokio::test]
+async fn a_partition_moves_to_other_replicas_at_once() {
+    let bench = Bench::new(3);
+    let replicas = [1, 2].map(BrokerId).to_vec();
+    let replicas = CreatableReplicaAssignment::default().with_partition_index(0).with_broker_ids(replicas);
+    let topic = new_topic("t").with_num_partitions(-1).with_replication_factor(-1);
+    assert_eq!(create_one(&bench, topic.with_assignments(vec![replicas])).await.error_code, 0);
+    let reassign = |version, partition, replicas: Option<&[i32]>| {
+        let replicas = replicas.map(|replicas| replicas.iter().copied().map(BrokerId).collect());
+        let partition =
+            ReassignablePartition::default().with_partition_index(partition).with_replicas(replicas);
+        let topic = ReassignableTopic::default().with_name(name("t")).with_partitions(vec![partition]);
+        let request = AlterPartitionReassignmentsRequest::default().with_topics(vec![topic]);
+        bench.call(1, version, request.with_allow_replication_factor_change(version < 1))
+    };
+    let code =
+        |answer: AlterPartitionReassignmentsResponse| ErrorCode(answer.responses[0].partitions[0].error_code);
+    let place = || {
+        let image = bench.shared.image();
+        image.partition("t", 0).map(|place| (place.replicas.to_vec(), place.leader, place.leader_epoch))
+    };
+    assert_eq!(code(reassign(1, 0, Some(&[3, 1])).await), ErrorCode::NONE);
+    assert_eq!(place(), Some((vec![3, 1], 1, 0)), "the leader stays");
+    assert_eq!(code(reassign(0, 0, Some(&[2])).await), ErrorCode::NONE);
+    assert_eq!(place(), Some((vec![2], 2, 1)));
+    assert_eq!(code(reassign(1, 0, Some(&[1, 2])).await), ErrorCode::INVALID_REPLICATION_FACTOR);
+    assert_eq!(code(reassign(1, 0, Some(&[9])).await), ErrorCode::INVALID_REPLICA_ASSIGNMENT);
+    assert_eq!(code(reassign(0, 0, Some(&[])).await), ErrorCode::INVALID_REPLICA_ASSIGNMENT);
+    assert_eq!(code(reassign(1, 0, None).await), ErrorCode::NO_REASSIGNMENT_IN_PROGRESS);
+    assert_eq!(code(reassign(1, 5, Some(&[1])).await), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    let ongoing = bench.call(1, 0, ListPartitionReassignmentsRequest::default().with_topics(None)).await;
+    assert!(ongoing.topics.is_empty());
 }
