@@ -13,14 +13,14 @@ use bytes::{Bytes, BytesMut};
 use kafka_wire::error::ProtocolError;
 use kafka_wire::frame::FrameDecoder;
 use kafka_wire::header::{self, RequestHeader};
+use kafka_wire::shape;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::connection::{Link, Queued};
-use super::pipeline::{Expired, Pipeline};
+use super::pipeline::{Entry, Expired, Pipeline};
 use super::request::{BrokerResponse, Permit, Progress};
-use super::throttle_time::throttle_time;
 use super::transport::BoxStream;
 use super::write_queue::{PIECES_PER_WRITE, WriteQueue};
 use crate::error::{Error, ErrorKind, Result};
@@ -149,7 +149,7 @@ impl Driver {
             Ok((self.pipeline.answered(now, correlation_id)?, body))
         };
         let (entry, body) = matched().map_err(|error| self.protocol(error))?;
-        if let Some(duration) = throttle_time(entry.api, entry.version, &body) {
+        if let Some(duration) = throttle_time(&entry, &body) {
             tracing::debug!(
                 node = self.link.node,
                 lane = self.link.lane.name(),
@@ -314,6 +314,12 @@ impl Driver {
     fn disconnected(&self, reason: &str) -> Error {
         Error::disconnected(self.link.address.clone(), reason)
     }
+}
+
+/// How long the broker will not read (KIP-219).
+fn throttle_time<S>(entry: &Entry<S>, body: &[u8]) -> Option<Duration> {
+    let millis = u64::try_from(shape::throttle_time(entry.api, entry.version, body)?).ok()?;
+    (millis > 0).then(|| Duration::from_millis(millis))
 }
 
 impl Future for Driver {

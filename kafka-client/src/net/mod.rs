@@ -6,8 +6,7 @@ mod handshake;
 mod pipeline;
 pub(crate) mod pool;
 mod request;
-mod service;
-mod throttle_time;
+pub(crate) mod service;
 pub(crate) mod transport;
 mod write_queue;
 
