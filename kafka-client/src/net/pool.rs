@@ -92,7 +92,7 @@ struct Owned {
 pub(crate) enum NodeState {
     /// Never tried, or closed for being idle.
     Unknown,
-    /// Being opened, or failed and not tried again before this time.
+    /// Being opened.
     Opening,
     /// Failed; not tried again before this time.
     BackingOff(Instant),
@@ -216,7 +216,7 @@ impl Shared {
 
     /// Finds the connection or the attempt under way, or starts one.
     fn open(self: &Arc<Self>, key: Key, address: &NodeAddress) -> Result<Opened> {
-        let (opened, replaced) = {
+        let (attempt, opening, replaced) = {
             let mut guard = self.state();
             let state = &mut *guard;
             if state.closed {
@@ -242,24 +242,31 @@ impl Shared {
             entry.attempt = state.attempts;
             let failures = entry.setup.attempts();
             let (outcome, opening) = watch::channel(None);
+            entry.stage = Stage::Opening(opening.clone());
             let attempt = Attempt {
                 shared: self.clone(),
                 key,
-                number: state.attempts,
+                number: entry.attempt,
                 address: address.clone(),
                 failures,
                 not_before: entry.not_before,
                 setup_timeout: entry.setup.delay(failures, &mut state.random),
                 outcome,
             };
-            entry.task = Some(tokio::spawn(attempt.run()).abort_handle());
-            entry.stage = Stage::Opening(opening.clone());
-            (Opened::Soon(opening), replaced)
+            (attempt, opening, replaced)
         };
         if let Some(task) = replaced {
             task.abort();
         }
-        Ok(opened)
+        // Not while the state is locked: a runtime that is shutting down drops the task here and now.
+        let number = attempt.number;
+        let task = tokio::spawn(attempt.run()).abort_handle();
+        let mut unwanted = Some(task);
+        self.update(key, number, |entry, _| entry.task = unwanted.take());
+        if let Some(task) = unwanted {
+            task.abort();
+        }
+        Ok(Opened::Soon(opening))
     }
 
     /// Forgets the entries that `which` says, and returns their tasks: aborted by the caller, when nothing is locked.
