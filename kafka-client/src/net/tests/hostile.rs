@@ -50,12 +50,19 @@ async fn before_a_connection_is_ready_large_and_negative_frames_are_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handshake_with_the_wrong_correlation_id_or_a_cut_body_is_refused() {
+async fn a_handshake_with_the_wrong_correlation_id_a_cut_body_or_a_giant_count_is_refused() {
     let body = api_versions(4, 0);
     let error = connect_to_peer_that_says(&answer(Api::ApiVersions, 4, 9, &body)).await;
     assert_eq!(protocol(&error), &ProtocolErrorKind::CorrelationId { expected: 0, received: 9 });
     let error = connect_to_peer_that_says(&answer(Api::ApiVersions, 4, 0, &[0])).await;
-    protocol(&error);
+    assert!(matches!(protocol(&error), ProtocolErrorKind::Truncated { .. }), "{error:?}");
+    // No error, then 268 million APIs in a compact array, in versions 3 and 4; and in version 0, after "unsupported".
+    let compact = [0, 0, 0xff, 0xff, 0xff, 0x7f];
+    let error = connect_to_peer_that_says(&answer(Api::ApiVersions, 4, 0, &compact)).await;
+    assert!(matches!(protocol(&error), ProtocolErrorKind::CountTooLarge { .. }), "{error:?}");
+    let old = [0, 35, 0x7f, 0xff, 0xff, 0xff];
+    let error = connect_to_peer_that_says(&answer(Api::ApiVersions, 4, 0, &old)).await;
+    assert!(matches!(protocol(&error), ProtocolErrorKind::CountTooLarge { .. }), "{error:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -259,4 +266,87 @@ fn a_promise_of_a_hundred_megabytes_costs_what_was_sent() {
     });
     assert!(matches!(errors.0.kind(), ErrorKind::TimedOut { .. }), "{:?}", errors.0);
     assert!(counts.peak < 1024 * 1024, "{counts:?}");
+}
+
+/// A stream of answers with bytes changed, cut out and put in, and lengths poisoned.
+fn mutated(random: &mut fastrand::Rng, answers: &[Vec<u8>]) -> Vec<u8> {
+    let mut stream = answers.concat();
+    for _ in 0..random.usize(1..4) {
+        let place = random.usize(..stream.len());
+        match random.u8(..5) {
+            0 => stream[place] = random.u8(..),
+            1 => stream[place] ^= 1 << random.u8(..8),
+            2 => stream.truncate(place.max(1)),
+            3 => {
+                let end = random.usize(place..stream.len());
+                stream.drain(place..end.max(1).min(stream.len()));
+                stream.push(0);
+            }
+            _ => {
+                let end = stream.len().min(place + 4);
+                stream[place..end].copy_from_slice(&random.i32(..).to_be_bytes()[..end - place]);
+            }
+        }
+    }
+    stream
+}
+
+#[test]
+fn whatever_a_broker_answers_every_caller_is_told_in_time() {
+    let first_seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
+    let seeds = first_seed.map_or(0..400_u64, |seed| seed..seed + 1);
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    for seed in seeds {
+        println!("SEED={seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        let ((), counts) = counting_alloc::measure(|| runtime.block_on(exchange(&mut random)));
+        assert!(counts.peak < 2 << 20, "{counts:?}");
+    }
+}
+
+/// Shakes hands and asks three times, where one of the two is answered with mutated bytes.
+async fn exchange(random: &mut fastrand::Rng) {
+    let mut fixture = Fixture::new();
+    let address = address();
+    let pool = fixture.pool.take().unwrap();
+    let spoil_handshake = random.u8(..4) == 0;
+    let began = Instant::now();
+    let broker = async {
+        let mut peer = fixture.accept().await;
+        let asked = peer.asked().await;
+        let whole = answer(Api::ApiVersions, asked.version, 0, &api_versions(asked.version, 0));
+        let bytes = if spoil_handshake { mutated(random, &[whole]) } else { whole };
+        peer.send(&bytes).await;
+        peer
+    };
+    let (connection, mut peer) = tokio::join!(pool.shared_connection(NODE, &address), broker);
+    assert!(began.elapsed() <= 12 * SECOND);
+    // A mutation may have left the table as it was, or spoiled it so that only the next answer is out of place.
+    let Ok(connection) = connection else { return };
+    let asking = Instant::now();
+    let bodies = [b"1", b"2", b"3"].map(|body| connection.call(request(&connection, body)));
+    let answering = async {
+        let mut answers = Vec::new();
+        for _ in 0..3 {
+            let Some(asked) = peer.next().await else { return };
+            answers.push(answer(asked.api, asked.version, asked.correlation_id, &[0; 7]));
+        }
+        let _ = peer.stream.write_all(&mutated(random, &answers)).await;
+        std::future::pending().await
+    };
+    let answers = futures_util::future::join_all(bodies);
+    let outcomes = tokio::select! {
+        outcomes = answers => outcomes,
+        () = answering => return,
+    };
+    assert_eq!(outcomes.len(), 3);
+    // A mutated throttle time may mute the connection for up to five minutes.
+    assert!(asking.elapsed() <= 30 * SECOND + 300 * SECOND);
+    for outcome in outcomes {
+        match outcome {
+            Ok(response) => assert!(response.body.len() < 100),
+            Err(error) => assert!(error.is_transport() || matches!(error.kind(), ErrorKind::Protocol { .. })),
+        }
+    }
 }
