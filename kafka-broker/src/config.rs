@@ -133,8 +133,8 @@ pub(crate) static BROKER_CONFIGS: &[ConfigDef] = &[
     dynamic("compression.lz4.level", "9", Kind::Int(1)),
     dynamic("compression.type", "producer", Kind::OneOf(CODECS)),
     dynamic("compression.zstd.level", "3", Kind::Int(-131_072)),
-    dynamic("connections.max.idle.ms", "600000", Kind::Long(-1)),
-    dynamic("default.replication.factor", "1", Kind::Int(1)),
+    fixed("connections.max.idle.ms", "600000", Kind::Long(-1)),
+    fixed("default.replication.factor", "1", Kind::Int(1)),
     fixed("delete.topic.enable", "true", Kind::Boolean),
     fixed("fetch.max.bytes", "57671680", Kind::Int(1024)),
     // Kafka waits 3000: a test would rather have its group at once.
@@ -170,10 +170,10 @@ pub(crate) static BROKER_CONFIGS: &[ConfigDef] = &[
     fixed("max.incremental.fetch.session.cache.slots", "1000", Kind::Int(0)),
     dynamic("message.max.bytes", "1048588", Kind::Int(0)),
     dynamic("min.insync.replicas", "1", Kind::Int(1)),
-    dynamic("num.partitions", "1", Kind::Int(1)),
+    fixed("num.partitions", "1", Kind::Int(1)),
     fixed("offset.metadata.max.bytes", "4096", Kind::Int(0)),
     fixed("offsets.retention.minutes", "10080", Kind::Int(1)),
-    fixed("producer.id.expiration.ms", "86400000", Kind::Int(1)),
+    dynamic("producer.id.expiration.ms", "86400000", Kind::Int(1)),
     // Kafka's -1 is no limit: half-received frames of all connections share this much memory.
     fixed("queued.max.request.bytes", "268435456", Kind::Long(1_048_576)),
     fixed("replica.selector.class", "", Kind::Text),

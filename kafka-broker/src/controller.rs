@@ -224,7 +224,8 @@ impl Controller {
                 let unknown = || invalid_config(format!("Unknown broker config name: {name}"));
                 let def = config::broker_config(name).ok_or_else(unknown)?;
                 if def.read_only {
-                    return Err(invalid_config(format!("Cannot update {name} while the broker runs")));
+                    let message = format!("Cannot update these configs dynamically: [{name}]");
+                    return Err(Refusal::new(ErrorCode::INVALID_REQUEST, message));
                 }
                 apply(set, def, change, image.configs.value(name))?;
             }
@@ -628,7 +629,7 @@ mod tests {
         let fixed = [("auto.create.topics.enable".to_owned(), ConfigChange::Set("false".into()))];
         assert_eq!(
             code(controller.alter_broker_configs(None, &fixed, false, false)),
-            ErrorCode::INVALID_CONFIG
+            ErrorCode::INVALID_REQUEST
         );
     }
 
