@@ -9,13 +9,14 @@ use std::task::{Context, Poll, Waker};
 
 use kafka_wire::address::NodeAddress;
 use kafka_wire::api::{Api, VersionRange};
+use kafka_wire::error::ProtocolError;
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tower_service::Service;
 
 use super::handshake::BrokerVersions;
 use super::request::{BrokerRequest, BrokerResponse, Lane};
 use super::service::BrokerService;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::layers::throttle::Mute;
 use crate::types::NodeId;
 
@@ -87,6 +88,14 @@ impl Connection {
         let mut service = self.service();
         std::future::poll_fn(|cx| service.poll_ready(cx)).await?;
         service.call(request).await
+    }
+
+    /// Ends the connection because an answer on it could not be decoded: what else comes on it cannot be trusted.
+    /// Returns the error for whoever asked.
+    pub fn fail(&self, source: ProtocolError) -> Error {
+        let error = Error::new(ErrorKind::Protocol { address: self.address().clone(), source });
+        self.0.link.fail(&error);
+        error
     }
 
     /// Whether the connection takes no more requests.
@@ -195,13 +204,32 @@ impl Link {
     }
 
     /// Moves everything queued to the end of `taken`; if there is nothing, the next request wakes the driver.
-    pub(crate) fn take(&self, taken: &mut VecDeque<Queued>, cx: &Context<'_>) {
+    ///
+    /// # Errors
+    /// The connection was failed by a caller.
+    pub(crate) fn take(&self, taken: &mut VecDeque<Queued>, cx: &Context<'_>) -> Result<()> {
         let mut inbox = self.inbox();
+        if let Some(reason) = &inbox.closed {
+            return Err(reason.clone());
+        }
         if !inbox.queue.is_empty() {
             taken.append(&mut inbox.queue);
         }
         if !inbox.driver.as_ref().is_some_and(|driver| driver.will_wake(cx.waker())) {
             inbox.driver = Some(cx.waker().clone());
+        }
+        Ok(())
+    }
+
+    /// Takes no more requests, and wakes the driver to end what is under way.
+    fn fail(&self, reason: &Error) {
+        let driver = {
+            let mut inbox = self.inbox();
+            inbox.closed.get_or_insert_with(|| reason.clone());
+            inbox.driver.take()
+        };
+        if let Some(driver) = driver {
+            driver.wake();
         }
     }
 

@@ -166,10 +166,10 @@ impl Driver {
     }
 
     /// Takes what callers have queued.
-    fn fill(&mut self, cx: &mut Context<'_>) {
-        self.link.take(&mut self.queued, cx);
+    fn fill(&mut self, cx: &mut Context<'_>) -> Result<()> {
+        self.link.take(&mut self.queued, cx)?;
         if self.queued.is_empty() {
-            return;
+            return Ok(());
         }
         let now = Instant::now();
         while let Some(Queued { request, answer }) = self.queued.pop_front() {
@@ -195,6 +195,7 @@ impl Driver {
             let caller = Caller { answer, progress: request.progress, _permit: request.permit };
             self.pipeline.begin(now, call, timeout, request.expects_response, caller);
         }
+        Ok(())
     }
 
     /// Writes until the socket takes no more.
@@ -329,7 +330,7 @@ impl Future for Driver {
         let this = &mut *self;
         // Read first: a connection that the broker has closed is then seen before anything is written to it.
         let step = this.read(cx).and_then(|()| {
-            this.fill(cx);
+            this.fill(cx)?;
             this.write(cx)
         });
         let ended = match step {
