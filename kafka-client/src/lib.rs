@@ -3,6 +3,8 @@
 //! A [`Client`] knows a cluster and keeps the connections to it; producers, consumers and admins are built on one and
 //! share it.
 
+mod client;
+mod clock;
 mod cluster;
 pub mod config;
 pub mod error;
@@ -14,6 +16,7 @@ pub mod raw;
 pub mod serde;
 pub mod types;
 
+pub use client::{Client, ClientBuilder};
 pub use config::{ClientConfig, MetadataRecovery};
 pub use error::{Error, ErrorKind, Result};
 pub use types::{IsolationLevel, NodeId, Offset, OffsetAndMetadata, TopicId, TopicPartition};

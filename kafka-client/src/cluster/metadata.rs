@@ -180,7 +180,7 @@ impl Metadata {
         if leader < 0 || leader_epoch < 0 || leader_epoch <= known {
             return None;
         }
-        let endpoint = brokers.iter().find(|broker| broker.id == leader && is_usable(broker));
+        let endpoint = brokers.iter().find(|broker| broker.id == leader && broker.is_usable());
         if endpoint.is_none() && self.broker(leader).is_none() {
             return None;
         }
@@ -200,28 +200,23 @@ impl Metadata {
         next.topics.insert(topic.name.clone(), Arc::new(topic));
         Some(next)
     }
+}
 
-    /// The snapshot without the topics for which `keep` does not hold; `None` if it holds for all.
-    pub(crate) fn pruned(&self, keep: impl Fn(&str) -> bool) -> Option<Self> {
-        if self.topics.keys().all(|name| keep(name)) {
-            return None;
-        }
-        let mut next = self.clone();
-        next.generation += 1;
-        next.topics.retain(|name, _| keep(name));
-        next.names = names(&next.topics);
-        Some(next)
+impl Broker {
+    /// A broker that listens at `address`, without a rack.
+    pub fn new(id: NodeId, address: NodeAddress) -> Self {
+        Self { id, address, rack: None }
+    }
+
+    /// Whether it could be connected to at all.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.id >= 0 && self.address.port != 0 && !self.address.host.is_empty()
     }
 }
 
 fn names(topics: &HashMap<Arc<str>, Arc<Topic>>) -> HashMap<TopicId, Arc<str>> {
     let with_id = topics.values().filter(|topic| !topic.id.is_zero());
     with_id.map(|topic| (topic.id, topic.name.clone())).collect()
-}
-
-/// Whether a broker could be connected to at all.
-fn is_usable(broker: &Broker) -> bool {
-    broker.id >= 0 && broker.address.port != 0 && !broker.address.host.is_empty()
 }
 
 impl Topic {
@@ -346,7 +341,7 @@ pub(crate) struct Update {
 impl Update {
     /// Puts the parts in order and drops what contradicts itself: of two brokers with one id, the second.
     pub(crate) fn finish(mut self) -> Self {
-        self.brokers.retain(is_usable);
+        self.brokers.retain(Broker::is_usable);
         self.brokers.sort_by_key(|broker| broker.id);
         self.brokers.dedup_by_key(|broker| broker.id);
         let brokers = &self.brokers;
@@ -540,8 +535,6 @@ pub(crate) mod tests {
         let known = after(&Metadata::default(), topic("t", 7, &[(1, 0)]), 0, now);
         let updated = known.updated(update([topic("u", 8, &[])]), false, |name| name == "u", now);
         assert!(updated.topic("t").is_none() && updated.topic("u").is_some());
-        assert!(updated.pruned(|_| true).is_none());
-        assert_eq!(updated.pruned(|_| false).unwrap().topics().count(), 0);
     }
 
     #[test]

@@ -1,0 +1,700 @@
+//! Keeps the snapshot of the cluster fresh: one task that asks one broker at a time, and the handle to it.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use bytes::BytesMut;
+use kafka_wire::api::{Api, Request};
+use kafka_wire::error_code::ErrorCode;
+use kafka_wire::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
+use kafka_wire::messages::{StrBytes, TopicName};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::Cluster;
+use super::interest::{Question, Scope};
+use super::metadata::{Broker, Metadata, Topic, Update};
+use super::metadata_response;
+use crate::config::MetadataRecovery;
+use crate::error::{Error, ErrorKind, Result};
+use crate::types::{NodeId, TopicPartition};
+
+/// Keeps what is known of the cluster fresh, and says what is worth knowing.
+///
+/// A refresh happens when one is [requested](Self::request), when what is known is as old as `metadata.max.age.ms`,
+/// and again after a backoff while a tracked topic is unknown or a partition of it has no leader. One broker is asked
+/// at a time; if none answers, the bootstrap addresses are resolved and asked anew (KIP-899).
+pub struct Refresher(Arc<Cluster>);
+
+impl Refresher {
+    pub(crate) fn new(cluster: Arc<Cluster>) -> Self {
+        Self(cluster)
+    }
+
+    /// Tracks topics until the guard is dropped: refreshes ask for them. With `create` the brokers may create those
+    /// that do not exist, if they are configured to (`auto.create.topics.enable`).
+    pub fn track<T: Into<Arc<str>>>(&self, topics: impl IntoIterator<Item = T>, create: bool) -> Tracked {
+        self.0.track(topics, create)
+    }
+
+    /// Tracks every topic of the cluster until the guard is dropped.
+    pub fn track_everything(&self) -> Tracked {
+        let mut state = self.0.state();
+        state.interest.add_everything();
+        state.schedule.request(Instant::now());
+        drop(state);
+        self.0.wake.notify_one();
+        Tracked { cluster: Arc::downgrade(&self.0), topics: HashSet::new(), create: false, everything: true }
+    }
+
+    /// Asks for a refresh soon: something showed that what is known is wrong. Requests that come together make one
+    /// refresh, and one refresh follows the other with a growing wait.
+    pub fn request(&self, reason: &'static str) {
+        self.0.request_refresh(reason);
+    }
+
+    /// Tells when a newer snapshot is published: the receiver holds its generation.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.0.generation.subscribe()
+    }
+
+    /// Waits until at least one broker is known.
+    ///
+    /// # Errors
+    /// [`TimedOut`](ErrorKind::TimedOut) at the deadline, with the last failure.
+    ///
+    /// # Cancel safety
+    /// Dropping it changes nothing.
+    pub async fn ready(&self, deadline: Instant) -> Result<Arc<Metadata>> {
+        self.0.ready(deadline).await
+    }
+
+    /// Waits until a topic and its partitions are known. Track the topic to keep it so.
+    ///
+    /// # Errors
+    /// [`UnknownTopic`](ErrorKind::UnknownTopic) if the cluster still denies it at the deadline,
+    /// [`TimedOut`](ErrorKind::TimedOut) if nobody answered, [`Broker`](ErrorKind::Broker) at once for an error that
+    /// will not pass, such as a lack of authorization.
+    ///
+    /// # Cancel safety
+    /// Dropping it changes nothing.
+    pub async fn topic(&self, name: &str, create: bool, deadline: Instant) -> Result<Arc<Topic>> {
+        let _tracked = self.track([name], create);
+        self.0.topic(name, deadline).await
+    }
+
+    /// Takes over what a broker said in passing about a partition's leader (KIP-951). It counts only if its epoch is
+    /// newer than what is known and the leader's address is known or among `brokers`; says whether it counted.
+    pub fn leader_hint(
+        &self,
+        partition: &TopicPartition,
+        leader: NodeId,
+        leader_epoch: i32,
+        brokers: &[Broker],
+    ) -> bool {
+        let mut news = false;
+        self.0.publish(|metadata, _| {
+            let hinted = metadata.hinted(partition, leader, leader_epoch, brokers);
+            news = hinted.is_some();
+            hinted
+        });
+        news
+    }
+}
+
+impl fmt::Debug for Refresher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Refresher").field("generation", &self.0.metadata().generation()).finish()
+    }
+}
+
+/// Topics that somebody uses; dropping it ends that.
+#[must_use = "the topics are tracked only until this is dropped"]
+pub struct Tracked {
+    cluster: Weak<Cluster>,
+    topics: HashSet<Arc<str>>,
+    create: bool,
+    everything: bool,
+}
+
+impl Tracked {
+    /// Tracks one more topic.
+    pub fn add(&mut self, topic: impl Into<Arc<str>>) {
+        let topic = topic.into();
+        let Some(cluster) = self.cluster.upgrade() else { return };
+        if !self.topics.insert(topic.clone()) {
+            return;
+        }
+        let mut state = cluster.state();
+        state.interest.add(&topic, self.create);
+        if cluster.metadata.load().topic(&topic).is_none() {
+            state.schedule.request_new_topics();
+            drop(state);
+            cluster.wake.notify_one();
+        }
+    }
+
+    /// Tracks a topic no longer.
+    pub fn remove(&mut self, topic: &str) {
+        if self.topics.remove(topic)
+            && let Some(cluster) = self.cluster.upgrade()
+        {
+            cluster.state().interest.remove(topic, self.create);
+        }
+    }
+
+    /// The topics, in no order; for a guard of everything there are none.
+    pub fn topics(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.topics.iter()
+    }
+}
+
+impl fmt::Debug for Tracked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tracked").field("topics", &self.topics).field("everything", &self.everything).finish()
+    }
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        let Some(cluster) = self.cluster.upgrade() else { return };
+        let mut state = cluster.state();
+        self.topics.iter().for_each(|topic| state.interest.remove(topic, self.create));
+        if self.everything {
+            state.interest.remove_everything();
+        }
+    }
+}
+
+impl Cluster {
+    /// See [`Refresher::track`].
+    pub(crate) fn track<T: Into<Arc<str>>>(
+        self: &Arc<Self>,
+        topics: impl IntoIterator<Item = T>,
+        create: bool,
+    ) -> Tracked {
+        let cluster = Arc::downgrade(self);
+        let mut tracked = Tracked { cluster, topics: HashSet::new(), create, everything: false };
+        topics.into_iter().for_each(|topic| tracked.add(topic));
+        tracked
+    }
+
+    pub(crate) fn request_refresh(&self, reason: &'static str) {
+        tracing::debug!(reason, "metadata refresh requested");
+        self.state().schedule.request(Instant::now());
+        self.wake.notify_one();
+    }
+
+    /// Starts the refresher's task if it does not run: `build` had nothing to refresh and perhaps no runtime, and the
+    /// runtime it ran on may be gone.
+    pub(crate) fn start(self: &Arc<Self>) {
+        // Without one, whoever waits for something will come with a runtime.
+        let Ok(runtime) = Handle::try_current() else { return };
+        let mut state = self.state();
+        if state.task.as_ref().is_none_or(|task| task.is_finished()) {
+            if self.metadata.load().brokers().is_empty() {
+                state.schedule.request(Instant::now());
+            }
+            state.task = Some(runtime.spawn(self.clone().keep_fresh()).abort_handle());
+        }
+    }
+
+    /// See [`Refresher::ready`].
+    pub(crate) async fn ready(self: &Arc<Self>, deadline: Instant) -> Result<Arc<Metadata>> {
+        self.wait_for(deadline, "learning of the cluster's brokers", |metadata| {
+            (!metadata.brokers().is_empty()).then(|| Ok(metadata.clone()))
+        })
+        .await
+    }
+
+    /// See [`Refresher::topic`]; somebody tracks the topic meanwhile.
+    pub(crate) async fn topic(self: &Arc<Self>, name: &str, deadline: Instant) -> Result<Arc<Topic>> {
+        let what = "learning of a topic's partitions";
+        let found = self.wait_for(deadline, what, |metadata| {
+            let topic = metadata.topic(name)?;
+            match topic.error() {
+                _ if topic.partition_count() > 0 => Some(Ok(topic.clone())),
+                Some(error) if !error.is_retriable() => {
+                    let message = format!("topic {name}: {}", error.message());
+                    Some(Err(Error::broker(error, Api::Metadata, None, Some(message))))
+                }
+                _ => None,
+            }
+        });
+        found.await.map_err(|error| match self.metadata.load().topic(name) {
+            Some(topic) if topic.error() == Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) => {
+                ErrorKind::UnknownTopic(name.into()).into()
+            }
+            _ => error,
+        })
+    }
+
+    /// Waits for a snapshot that holds what `look` looks for.
+    async fn wait_for<T>(
+        self: &Arc<Self>,
+        deadline: Instant,
+        what: &'static str,
+        look: impl Fn(&Arc<Metadata>) -> Option<Result<T>>,
+    ) -> Result<T> {
+        if let Some(found) = look(&self.metadata.load()) {
+            return found;
+        }
+        let start = Instant::now();
+        self.start();
+        let mut generation = self.generation.subscribe();
+        let found = async {
+            loop {
+                generation.borrow_and_update();
+                if let Some(found) = look(&self.metadata.load()) {
+                    return found;
+                }
+                // The sender is part of the cluster, which this holds.
+                if generation.changed().await.is_err() {
+                    return Err(Error::closed());
+                }
+            }
+        };
+        timeout_at(deadline, found).await.unwrap_or_else(|_| Err(self.timed_out(what.to_owned(), start)))
+    }
+
+    /// The refresher's task.
+    async fn keep_fresh(self: Arc<Self>) {
+        loop {
+            let now = Instant::now();
+            let due = self.state().schedule.due(now);
+            match due {
+                Some((at, scope)) if at <= now => self.refresh(scope).await,
+                Some((at, _)) => tokio::select! {
+                    () = sleep_until(at) => {}
+                    () = self.wake.notified() => {}
+                },
+                None => self.wake.notified().await,
+            }
+        }
+    }
+
+    async fn refresh(&self, scope: Scope) {
+        let questions = {
+            let mut state = self.state();
+            state.schedule.started();
+            state.interest.questions(&self.metadata.load(), scope)
+        };
+        let outcome = self.ask_all(&questions).await;
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let now = Instant::now();
+        match outcome {
+            Ok(()) => {
+                let unsettled = state.interest.is_unsettled(&self.metadata.load());
+                state.schedule.succeeded(scope, unsettled, now, &mut state.random);
+                state.last_error = None;
+            }
+            Err(error) => {
+                tracing::debug!(%error, "metadata refresh failed");
+                state.schedule.failed(now, &mut state.random);
+                state.last_error = Some(error);
+            }
+        }
+    }
+
+    async fn ask_all(&self, questions: &[Question]) -> Result<()> {
+        // For the whole round: a broker that failed is not asked again before others were.
+        let mut tried = Vec::new();
+        for question in questions {
+            self.ask_around(question, &mut tried).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks one broker after the other, then the bootstrap addresses, until one answers.
+    async fn ask_around(&self, question: &Question, tried: &mut Vec<NodeId>) -> Result<()> {
+        let may_rebootstrap = self.config.metadata_recovery == MetadataRecovery::Rebootstrap;
+        let mut last = None;
+        let mut is_bootstrapping = self.metadata.load().brokers().is_empty();
+        let mut bootstraps = self.bootstraps();
+        loop {
+            if !is_bootstrapping && may_rebootstrap && self.state().schedule.must_rebootstrap(Instant::now())
+            {
+                self.forget_connections("no metadata for too long");
+                is_bootstrapping = true;
+            }
+            let next = if is_bootstrapping { bootstraps.pop() } else { self.least_loaded(tried) };
+            let Some(broker) = next else {
+                if is_bootstrapping || !may_rebootstrap {
+                    return Err(ErrorKind::NoBroker { last }.into());
+                }
+                is_bootstrapping = true;
+                continue;
+            };
+            match self.ask(&broker, question).await {
+                Ok(update) if update.error == ErrorCode::REBOOTSTRAP_REQUIRED && !is_bootstrapping => {
+                    self.forget_connections("a broker asked for it");
+                    is_bootstrapping = true;
+                }
+                Ok(update) => match update.error.check() {
+                    Ok(()) => {
+                        self.take_over(update, question.topics.is_none());
+                        return Ok(());
+                    }
+                    Err(code) => last = Some(Error::broker(code, Api::Metadata, Some(broker.id), None)),
+                },
+                Err(error) => last = Some(error),
+            }
+            self.state().schedule.attempt_failed(Instant::now());
+            tried.push(broker.id);
+        }
+    }
+
+    /// The bootstrap addresses in random order, under negative ids: who listens there is not known yet.
+    fn bootstraps(&self) -> Vec<Broker> {
+        let mut brokers: Vec<Broker> = (1..)
+            .zip(&self.config.bootstrap)
+            .map(|(id, address)| Broker::new(-id, address.clone()))
+            .collect();
+        self.state().random.shuffle(&mut brokers);
+        brokers
+    }
+
+    fn forget_connections(&self, reason: &'static str) {
+        tracing::info!(reason, "starting again from the bootstrap addresses");
+        self.pool.retain(|_| false);
+        self.state().schedule.rebootstrapped(Instant::now());
+    }
+
+    async fn ask(&self, broker: &Broker, question: &Question) -> Result<Update> {
+        let connection = self.pool.shared_connection(broker.id, &broker.address).await?;
+        let version = connection.version_for(Api::Metadata, Api::Metadata.versions())?;
+        let mut body = BytesMut::new();
+        request(question, version).encode(version, &mut body).map_err(ErrorKind::Encode)?;
+        let request = connection.request(Api::Metadata, version, vec![body.freeze()]);
+        let response = connection.call(request).await?;
+        let update = {
+            let known = self.metadata.load();
+            let wanted = |name: &str| self.state().interest.wants(name);
+            metadata_response::decode(version, &response.body, &known, wanted)
+        };
+        let update = update.map_err(|error| connection.fail(error))?;
+        if update.brokers.is_empty() {
+            let message = "the answer names no broker".to_owned();
+            return Err(Error::broker(
+                ErrorCode::LEADER_NOT_AVAILABLE,
+                Api::Metadata,
+                Some(broker.id),
+                Some(message),
+            ));
+        }
+        Ok(update)
+    }
+
+    fn take_over(&self, update: Update, about_all: bool) {
+        self.publish(|known, interest| {
+            if let (Some(old), Some(new)) = (known.cluster_id(), update.cluster_id.as_deref())
+                && old != new
+            {
+                tracing::warn!(old, new, "the brokers belong to another cluster now");
+            }
+            Some(known.updated(update, about_all, |name| interest.wants(name), Instant::now()))
+        });
+    }
+}
+
+fn request(question: &Question, version: i16) -> MetadataRequest {
+    let name = |topic: &Arc<str>| TopicName(StrBytes::from_string(topic.to_string()));
+    let topic = |topic| MetadataRequestTopic::default().with_name(Some(name(topic)));
+    let topics = question.topics.as_ref().map(|topics| topics.iter().map(topic).collect());
+    MetadataRequest::default()
+        // Version 0 says "all" with an empty list.
+        .with_topics(if version == 0 { Some(topics.unwrap_or_default()) } else { topics })
+        // Older versions always allow it.
+        .with_allow_auto_topic_creation(version < 4 || question.may_create)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use kafka_wire::messages::metadata_response::MetadataResponseTopic;
+    use tokio::time::sleep;
+
+    use super::super::fake::{Fake, Reply, Seen, asked, failed_topic, metadata, topic};
+    use super::*;
+    use crate::client::{Client, ClientBuilder};
+
+    fn answer(seen: &Seen, brokers: &[i32], topics: Vec<MetadataResponseTopic>) -> Reply {
+        Reply::to::<MetadataRequest>(seen, &metadata(brokers, topics))
+    }
+
+    fn builder(fake: &Fake, bootstrap: &str) -> ClientBuilder {
+        Client::builder(bootstrap).connector(fake.clone()).seed(7)
+    }
+
+    fn in_seconds(seconds: u64) -> Instant {
+        Instant::now() + Duration::from_secs(seconds)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn building_opens_nothing_and_connecting_waits_for_the_cluster_to_come_up() {
+        let fake = Fake::new(|seen| answer(seen, &[1, 2], vec![]));
+        fake.stop("b1");
+        let client = builder(&fake, "b1:9092").build().unwrap();
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(fake.connects(), [""; 0]);
+        let waiting = tokio::spawn({
+            let client = client.clone();
+            async move { client.refresher().ready(in_seconds(30)).await }
+        });
+        sleep(Duration::from_secs(10)).await;
+        assert!(!waiting.is_finished());
+        fake.start("b1");
+        assert_eq!(waiting.await.unwrap().unwrap().brokers().len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connecting_to_nobody_times_out_and_tells_the_last_failure() {
+        let fake = Fake::new(|_| Reply::Close);
+        fake.stop("b1");
+        let start = Instant::now();
+        let error = builder(&fake, "b1:9092").connect().await.unwrap_err();
+        assert_eq!(start.elapsed(), Duration::from_secs(60));
+        assert!(error.is_retriable());
+        let mut cause: &dyn std::error::Error = &error;
+        while let Some(source) = cause.source() {
+            cause = source;
+        }
+        assert!(cause.to_string().contains("refused"), "{cause}");
+        // About one attempt a second: not a storm.
+        assert!(fake.connects().len() < 80, "{} attempts", fake.connects().len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_requests_at_once_make_one_refresh() {
+        let fake = Fake::new(|seen| answer(seen, &[1], vec![]));
+        let client = builder(&fake, "b1:9092").connect().await.unwrap();
+        sleep(Duration::from_secs(10)).await;
+        assert_eq!(fake.seen(Api::Metadata).len(), 1);
+        for _ in 0..100 {
+            client.refresher().request("test");
+        }
+        sleep(Duration::from_secs(10)).await;
+        assert_eq!(fake.seen(Api::Metadata).len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn metadata_is_refreshed_before_it_is_five_minutes_old() {
+        let fake = Fake::new(|seen| answer(seen, &[1], vec![]));
+        let _client = builder(&fake, "b1:9092").connect().await.unwrap();
+        sleep(Duration::from_secs(3000)).await;
+        let times: Vec<Instant> = fake.seen(Api::Metadata).iter().map(|seen| seen.at).collect();
+        assert!((10..=12).contains(&times.len()), "{}", times.len());
+        assert!(times.windows(2).all(|pair| pair[1] - pair[0] <= Duration::from_secs(300)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_topic_is_asked_for_at_once_and_alone_and_may_be_created_if_wanted() {
+        let mut exists = false;
+        let fake = Fake::new(move |seen| {
+            let request = seen.decode::<MetadataRequest>();
+            let topics = match asked(seen).unwrap_or_default().as_slice() {
+                [name] if exists => vec![topic(name, &[1])],
+                [name] => vec![failed_topic(name, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)],
+                _ => vec![],
+            };
+            exists |= request.allow_auto_topic_creation;
+            answer(seen, &[1], topics)
+        });
+        let client = builder(&fake, "b1:9092").connect().await.unwrap();
+        let error = client.refresher().topic("t", false, in_seconds(5)).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::UnknownTopic(name) if &**name == "t"), "{error:?}");
+        let start = Instant::now();
+        let found = client.refresher().topic("t", true, in_seconds(5)).await.unwrap();
+        assert_eq!(found.partition_count(), 1);
+        // Told "unknown" while it was created, asked again after the backoff.
+        assert!(start.elapsed() <= Duration::from_secs(2), "{:?}", start.elapsed());
+        let last = fake.seen(Api::Metadata).pop().unwrap();
+        assert_eq!(asked(&last), Some(vec!["t".to_owned()]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_topic_that_is_forbidden_is_told_at_once() {
+        let fake = Fake::new(|seen| {
+            let denied = |name: &String| failed_topic(name, ErrorCode::TOPIC_AUTHORIZATION_FAILED);
+            answer(seen, &[1], asked(seen).unwrap().iter().map(denied).collect())
+        });
+        let client = builder(&fake, "b1:9092").connect().await.unwrap();
+        let start = Instant::now();
+        let error = client.refresher().topic("t", true, in_seconds(60)).await.unwrap_err();
+        assert_eq!(error.error_code(), Some(ErrorCode::TOPIC_AUTHORIZATION_FAILED));
+        assert!(start.elapsed() < Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_partition_without_a_leader_is_asked_for_again_until_it_has_one() {
+        let mut asks = 0;
+        let fake = Fake::new(move |seen| {
+            let names = asked(seen).unwrap();
+            asks += usize::from(!names.is_empty());
+            let leader = if asks < 4 { -1 } else { 2 };
+            answer(seen, &[1, 2], names.iter().map(|name| topic(name, &[1, leader])).collect())
+        });
+        let client = builder(&fake, "b1:9092").connect().await.unwrap();
+        let _tracked = client.refresher().track(["t"], false);
+        let mut changes = client.refresher().subscribe();
+        let partition = TopicPartition::new("t", 1);
+        let elected = async {
+            while client.metadata().leader(&partition).is_none() {
+                changes.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), elected).await.unwrap();
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(fake.seen(Api::Metadata).len(), 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dead_broker_is_passed_over_for_another_without_a_wait() {
+        let fake = Fake::new(|seen| answer(seen, &[1, 2, 3], vec![]));
+        let client = builder(&fake, "b1:9092").connect().await.unwrap();
+        fake.stop("b1");
+        fake.stop("b2");
+        let generation = client.metadata().generation();
+        sleep(Duration::from_secs(5)).await;
+        for _ in 0..5 {
+            let mut changes = client.refresher().subscribe();
+            client.refresher().request("test");
+            let start = Instant::now();
+            changes.changed().await.unwrap();
+            assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+            sleep(Duration::from_secs(5)).await;
+        }
+        assert_eq!(client.metadata().generation(), generation + 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn when_no_known_broker_can_be_reached_the_bootstrap_addresses_are_used_again() {
+        let fake = Fake::new(|seen| answer(seen, &[1], vec![]));
+        let client = builder(&fake, "seed:9092").connect().await.unwrap();
+        // The cluster is replaced: its brokers are gone, and its name leads to others.
+        fake.stop("b1");
+        fake.replace(|seen| answer(seen, &[8, 9], vec![]));
+        client.refresher().request("test");
+        let found = async {
+            let mut changes = client.refresher().subscribe();
+            while client.metadata().broker(9).is_none() {
+                changes.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), found).await.unwrap();
+        assert!(client.metadata().broker(1).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_recovery_only_known_brokers_are_asked() {
+        let fake = Fake::new(|seen| answer(seen, &[1], vec![]));
+        let client =
+            builder(&fake, "seed:9092").metadata_recovery(MetadataRecovery::None).connect().await.unwrap();
+        fake.stop("b1");
+        client.refresher().request("test");
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(fake.connects().iter().filter(|host| *host == "seed").count(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn brokers_that_accept_requests_and_say_nothing_are_given_up() {
+        let fake = Fake::new(|seen| answer(seen, &[1, 2], vec![]));
+        let client = builder(&fake, "seed:9092").connect().await.unwrap();
+        let start = Instant::now();
+        fake.replace(|seen| match seen.host.as_str() {
+            "seed" => answer(seen, &[3], vec![]),
+            "b3" => answer(seen, &[3], vec![]),
+            _ => Reply::Silence,
+        });
+        client.refresher().request("test");
+        let mut changes = client.refresher().subscribe();
+        changes.changed().await.unwrap();
+        assert!(client.metadata().broker(3).is_some());
+        assert!(start.elapsed() <= Duration::from_secs(61), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn five_minutes_without_metadata_end_the_tour_of_the_known_brokers() {
+        let brokers: Vec<i32> = (1..=40).collect();
+        let fake = Fake::new(move |seen| answer(seen, &brokers, vec![]));
+        let client = builder(&fake, "seed:9092").connect().await.unwrap();
+        let start = Instant::now();
+        fake.replace(|seen| match seen.host.as_str() {
+            "seed" => answer(seen, &[3], vec![]),
+            _ => Reply::Silence,
+        });
+        let mut changes = client.refresher().subscribe();
+        client.refresher().request("test");
+        changes.changed().await.unwrap();
+        assert_eq!(client.metadata().brokers().len(), 1);
+        assert!(start.elapsed() >= Duration::from_secs(300), "{:?}", start.elapsed());
+        assert!(start.elapsed() <= Duration::from_secs(361), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broker_that_demands_it_sends_the_client_back_to_the_bootstrap_addresses() {
+        let fake = Fake::new(|seen| match seen.host.as_str() {
+            "seed" => answer(seen, &[1], vec![]),
+            _ => Reply::to::<MetadataRequest>(
+                seen,
+                &metadata(&[1], vec![]).with_error_code(ErrorCode::REBOOTSTRAP_REQUIRED.0),
+            ),
+        });
+        let client = builder(&fake, "seed:9092").connect().await.unwrap();
+        let mut changes = client.refresher().subscribe();
+        client.refresher().request("test");
+        changes.changed().await.unwrap();
+        assert_eq!(fake.connects(), ["seed", "b1", "seed"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_cannot_be_decoded_costs_the_connection_and_not_the_client() {
+        let mut asks = 0;
+        let fake = Fake::new(move |seen| {
+            asks += 1;
+            if asks == 1 { Reply::Answer(vec![0x7f; 64].into()) } else { answer(seen, &[1], vec![]) }
+        });
+        let client = builder(&fake, "b1:9092").connect().await.unwrap();
+        assert_eq!(client.metadata().brokers().len(), 1);
+        assert_eq!(fake.connects().len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn when_the_last_handle_is_dropped_every_task_ends() {
+        let fake = Fake::new(|seen| answer(seen, &[1], vec![]));
+        let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        let before = alive();
+        let client = builder(&fake, "b1:9092").connect().await.unwrap();
+        let tracked = client.refresher().track(["t"], false);
+        let clone = client.clone();
+        drop(client);
+        clone.refresher().request("test");
+        sleep(Duration::from_secs(1)).await;
+        assert!(alive() > before);
+        drop(clone);
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(alive(), before);
+        drop(tracked);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_hint_is_taken_over_only_if_it_is_news() {
+        let fake = Fake::new(|seen| {
+            answer(seen, &[1, 2], asked(seen).unwrap().iter().map(|name| topic(name, &[1])).collect())
+        });
+        let client = builder(&fake, "b1:9092").connect().await.unwrap();
+        let _tracked = client.refresher().track(["t"], false);
+        client.refresher().topic("t", false, in_seconds(5)).await.unwrap();
+        let partition = TopicPartition::new("t", 0);
+        let changes = client.refresher().subscribe();
+        assert!(!client.refresher().leader_hint(&partition, 2, 0, &[]));
+        assert!(!changes.has_changed().unwrap());
+        assert!(client.refresher().leader_hint(&partition, 2, 1, &[]));
+        assert!(changes.has_changed().unwrap());
+        assert_eq!(client.metadata().leader(&partition), Some((2, Some(1))));
+    }
+}
