@@ -4,13 +4,26 @@ pub mod group;
 
 mod admin;
 mod api_versions;
+mod builder;
 mod clock;
+mod cluster;
 mod config;
 mod controller;
+mod fault;
 mod image;
+mod inspect;
 mod metadata;
+mod net;
+mod node;
 mod partition;
 mod router;
 mod shared;
 #[cfg(test)]
 mod testing;
+mod wire_test;
+
+pub use builder::{ClusterBuilder, StartError};
+pub use cluster::{ChangeError, Cluster};
+pub use fault::{Fault, FaultGuard, Matcher, on, on_any};
+pub use inspect::{Outcome, RequestRecord};
+pub use net::MemoryConnector;

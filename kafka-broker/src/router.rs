@@ -1,12 +1,16 @@
-//! Which handler serves which API: one table, from which ApiVersions is answered too.
+//! Which handler serves which API: one table, from which ApiVersions is answered too. Faults strike here.
 
-use bytes::{Bytes, BytesMut};
+use std::time::Duration;
+
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use kafka_wire::api::{Api, Request, VersionRange};
 use kafka_wire::error::{ProtocolError, ProtocolErrorKind};
 use kafka_wire::messages::*;
 
 use crate::admin::{cluster, configs, elections, reassignments, topics};
+use crate::fault::served::Served;
+use crate::fault::{Seen, Stage};
 use crate::group::serve::{groups, members, offsets};
 use crate::shared::RequestContext;
 use crate::{api_versions, metadata};
@@ -14,7 +18,33 @@ use crate::{api_versions, metadata};
 /// One line of the table.
 pub(crate) struct Route {
     pub(crate) api: Api,
-    serve: for<'a> fn(&'a RequestContext, Bytes) -> BoxFuture<'a, Result<Bytes, ProtocolError>>,
+    serve: fn(RequestContext, Bytes) -> BoxFuture<'static, Result<Reply, ProtocolError>>,
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    /// A response is written.
+    Answer(Answer),
+    /// The client expects no response.
+    Nothing,
+    /// The connection is closed (a fault).
+    Close,
+    /// The connection stays open and silent (a fault).
+    Hang,
+}
+
+/// A response, and how it is written.
+#[derive(Debug, Default)]
+pub(crate) struct Answer {
+    /// The body, in parts that are written one after the other.
+    pub(crate) body: Vec<Bytes>,
+    /// Close after this many bytes, length prefix included.
+    pub(crate) cut: Option<usize>,
+    /// Bytes a second.
+    pub(crate) drip: Option<usize>,
+    /// How long nothing is read from the connection afterwards.
+    pub(crate) mute: Duration,
 }
 
 macro_rules! routes {
@@ -23,11 +53,7 @@ macro_rules! routes {
         pub(crate) static ROUTES: &[Route] = &[$(Route {
             api: <$request as Request>::API,
             serve: |ctx, body| Box::pin(async move {
-                let request = <$request as Request>::decode(ctx.version, body)?;
-                let response = $handler(ctx, request).await;
-                let mut out = BytesMut::new();
-                <$request as Request>::encode_response(&response, ctx.version, &mut out)?;
-                Ok(out.freeze())
+                serve_one::<$request>(ctx, body, async |ctx, request| $handler(ctx, request).await).await
             }),
         }),*];
     };
@@ -67,6 +93,11 @@ impl Route {
         ROUTES.iter().find(|route| route.api == api)
     }
 
+    /// Whether serving it changes anything, so that it is finished even if the client is gone.
+    pub(crate) fn has_effects(&self) -> bool {
+        !matches!(self.api, Api::Fetch)
+    }
+
     /// The versions that ApiVersions tells clients.
     pub(crate) fn advertised(&self) -> VersionRange {
         match self.api {
@@ -78,13 +109,66 @@ impl Route {
 }
 
 /// Serves one request; an error means that the connection must be closed.
-pub(crate) async fn serve(ctx: &RequestContext, body: Bytes) -> Result<Bytes, ProtocolError> {
+pub(crate) async fn serve(ctx: RequestContext, body: Bytes) -> Result<Reply, ProtocolError> {
     let unknown = || ProtocolErrorKind::UnknownApi.at(ctx.api.key(), ctx.version);
     let route = Route::find(ctx.api).ok_or_else(unknown)?;
-    if ctx.api == Api::ApiVersions && !route.advertised().contains(ctx.version) {
-        return api_versions::fallback();
-    }
     (route.serve)(ctx, body).await
+}
+
+/// Decodes, lets faults strike, runs the handler, encodes.
+async fn serve_one<R: Served>(
+    mut ctx: RequestContext,
+    body: Bytes,
+    handle: impl AsyncFnOnce(&RequestContext, R) -> R::Response,
+) -> Result<Reply, ProtocolError> {
+    let request = R::decode(ctx.version, body)?;
+    ctx.injected = ctx.shared.faults.hitting(&Seen {
+        broker: ctx.broker,
+        api: ctx.api,
+        client_id: ctx.client_id.as_deref(),
+        group: request.group(),
+        items: &|see| request.items(&ctx, see),
+    });
+    let expects_response = request.expects_response();
+    let refusal = |stage| ctx.injected.error(stage).and_then(|code| request.refusal(ctx.version, code));
+    let (refused, spoiled) = (refusal(Stage::Before), refusal(Stage::After));
+    if let Some(reply) = strike(&ctx, Stage::Before).await {
+        return Ok(reply);
+    }
+    let response = match refused {
+        Some(response) => response,
+        None => handle(&ctx, request).await,
+    };
+    ctx.shared.events.notify();
+    if let Some(reply) = strike(&ctx, Stage::After).await {
+        return Ok(reply);
+    }
+    if !expects_response {
+        return Ok(Reply::Nothing);
+    }
+    let mut response = spoiled.unwrap_or(response);
+    let throttle = ctx.injected.throttle().unwrap_or_default();
+    if throttle > 0 {
+        R::set_throttle(&mut response, i32::try_from(throttle).unwrap_or(i32::MAX));
+    }
+    Ok(Reply::Answer(Answer {
+        body: R::write(response, ctx.version)?,
+        cut: ctx.injected.cut(),
+        drip: ctx.injected.drip(),
+        mute: Duration::from_millis(throttle.into()),
+    }))
+}
+
+/// Delays, and says whether the request ends here.
+async fn strike(ctx: &RequestContext, stage: Stage) -> Option<Reply> {
+    let delay = ctx.injected.delay(stage);
+    if !delay.is_zero() {
+        tokio::time::sleep(delay).await;
+    }
+    if ctx.injected.closes(stage) {
+        return Some(Reply::Close);
+    }
+    ctx.injected.hangs(stage).then_some(Reply::Hang)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What the whole cluster shares, and what a handler is told about the request it serves.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
@@ -10,8 +11,11 @@ use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::controller::Controller;
+use crate::fault::{Faults, Injected};
 use crate::group::Coordinator;
 use crate::image::Image;
+use crate::net::ReceiveCredit;
+use crate::node::Node;
 
 /// The state of a cluster. Each part has its own lock; there is none over all of it.
 #[derive(Debug)]
@@ -20,13 +24,29 @@ pub(crate) struct Shared {
     pub(crate) controller: Controller,
     pub(crate) events: Events,
     pub(crate) groups: Coordinator,
+    pub(crate) faults: Arc<Faults>,
+    pub(crate) receive_credit: ReceiveCredit,
+    pub(crate) nodes: BTreeMap<i32, Arc<Node>>,
     pub(crate) next_producer_id: AtomicI64,
 }
 
 impl Shared {
     pub(crate) fn new(clock: Clock, controller: Controller) -> Self {
         let groups = Coordinator::new(controller.fork_rng());
-        Self { clock, controller, events: Events::default(), groups, next_producer_id: AtomicI64::new(0) }
+        let image = controller.image();
+        let nodes = image.brokers.keys().map(|id| (*id, Arc::new(Node::new(*id)))).collect();
+        let receive_credit = ReceiveCredit::new(image.configs.number("queued.max.request.bytes"));
+        drop(image);
+        Self {
+            clock,
+            controller,
+            events: Events::default(),
+            groups,
+            faults: Arc::default(),
+            receive_credit,
+            nodes,
+            next_producer_id: AtomicI64::new(0),
+        }
     }
 
     /// The metadata now. Keep it for one request, not longer.
@@ -97,6 +117,8 @@ pub(crate) struct RequestContext {
     pub(crate) peer: Option<IpAddr>,
     /// What a parked request of this connection waits on.
     pub(crate) waiter: Arc<Notify>,
+    /// The faults that hit this request.
+    pub(crate) injected: Injected,
 }
 
 impl RequestContext {

@@ -10,8 +10,9 @@ use tokio::sync::Notify;
 use crate::clock::Clock;
 use crate::config::BrokerConfigs;
 use crate::controller::{Controller, NewTopic};
+use crate::fault::Injected;
 use crate::image::Broker;
-use crate::router;
+use crate::router::{self, Reply};
 use crate::shared::{RequestContext, Shared};
 
 /// The brokers 1 to n of a cluster that nobody can connect to.
@@ -58,11 +59,14 @@ impl Bench {
             client_id: Some("tester".into()),
             peer: None,
             waiter: Arc::new(Notify::new()),
+            injected: Injected::default(),
         };
         let mut body = BytesMut::new();
         request.encode(version, &mut body).expect("a request of this version");
-        let answer = router::serve(&ctx, body.freeze()).await.expect("an answer");
-        R::decode_response(version, answer).expect("an answer of this version")
+        let Reply::Answer(answer) = router::serve(ctx, body.freeze()).await.expect("a good request") else {
+            panic!("no answer")
+        };
+        R::decode_response(version, answer.body.concat().into()).expect("an answer of this version")
     }
 
     /// The broker that coordinates a group, and one that does not.

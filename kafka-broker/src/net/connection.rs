@@ -1,0 +1,263 @@
+//! One connection: reads a request, serves it, writes the answer, and only then looks at the next, as Kafka does.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use kafka_wire::api::Api;
+use kafka_wire::error::ProtocolError;
+use kafka_wire::frame::FrameDecoder;
+use kafka_wire::header::{RequestHeader, encode_response_header};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::credit::ConnectionCredit;
+use super::write;
+use crate::api_versions;
+use crate::inspect::{Outcome, RequestRecord};
+use crate::node::{ConnectionSlot, LogPosition};
+use crate::router::{self, Answer, Reply, Route};
+use crate::shared::{RequestContext, Shared};
+
+/// How long a frame may take from its first byte to its last.
+const FRAME_TIME: Duration = Duration::from_secs(30);
+/// How much is read at a time from a client that sends a lot, and how much of its next requests while one is served.
+const READ: usize = 256 * 1024;
+
+/// Why a connection ends.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("the client closed it")]
+    Closed,
+    #[error("nothing was sent for {0:?}")]
+    Idle(Duration),
+    #[error("a frame was not complete after {FRAME_TIME:?}")]
+    Slow,
+    #[error("a fault rule closed it")]
+    Fault,
+    #[error(transparent)]
+    Protocol(#[from] ProtocolError),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Serves a connection until it ends.
+pub(super) async fn serve<S>(shared: Arc<Shared>, slot: ConnectionSlot, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let configs = Arc::clone(&shared.image().configs);
+    let mut connection = Connection {
+        frames: FrameDecoder::new(configs.number("socket.request.max.bytes")),
+        credit: shared.receive_credit.share(),
+        waiter: Arc::new(Notify::new()),
+        buffer: BytesMut::new(),
+        received: 0,
+        idle: u64::try_from(configs.number::<i64>("connections.max.idle.ms")).ok().map(Duration::from_millis),
+        stream,
+        shared,
+        slot,
+    };
+    let Err(end) = connection.run().await;
+    let slot = &connection.slot;
+    match end {
+        End::Closed => {}
+        End::Protocol(_) => {
+            tracing::warn!(broker = slot.node.id, connection = slot.connection, peer = ?slot.peer, "closed: {end}");
+        }
+        _ => tracing::debug!(broker = slot.node.id, connection = slot.connection, "closed: {end}"),
+    }
+}
+
+struct Connection<S> {
+    shared: Arc<Shared>,
+    slot: ConnectionSlot,
+    stream: S,
+    buffer: BytesMut,
+    frames: FrameDecoder,
+    credit: ConnectionCredit,
+    /// Bytes of the frame that is being received.
+    received: usize,
+    waiter: Arc<Notify>,
+    idle: Option<Duration>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    async fn run(&mut self) -> Result<std::convert::Infallible, End> {
+        loop {
+            let frame = self.next_frame().await?;
+            self.serve_frame(frame).await?;
+            self.credit.release();
+        }
+    }
+
+    /// Waits for a whole frame, as long as one may take.
+    async fn next_frame(&mut self) -> Result<Bytes, End> {
+        let idle_until = self.idle.map(|idle| Instant::now() + idle);
+        let mut frame_until = None;
+        loop {
+            if let Some(frame) = self.frames.decode(&mut self.buffer)? {
+                self.received = 0;
+                return Ok(frame);
+            }
+            let partial = self.frames.is_mid_frame(&self.buffer);
+            if partial {
+                frame_until = frame_until.or_else(|| Some(Instant::now() + FRAME_TIME));
+            } else {
+                self.received = 0;
+            }
+            let read = async {
+                self.credit.extend(self.received).await;
+                self.frames.reserve(&mut self.buffer);
+                self.stream.read_buf(&mut self.buffer).await
+            };
+            let read = match frame_until.or(idle_until) {
+                Some(deadline) => timeout_at(deadline, read).await.map_err(|_| {
+                    if partial { End::Slow } else { End::Idle(self.idle.unwrap_or_default()) }
+                })?,
+                None => read.await,
+            };
+            match read? {
+                0 => return Err(End::Closed),
+                bytes => self.received += bytes,
+            }
+        }
+    }
+
+    async fn serve_frame(&mut self, frame: Bytes) -> Result<(), End> {
+        if let Some(correlation_id) = unknown_api_versions(&frame) {
+            let answer = Answer { body: vec![api_versions::fallback()?], ..Answer::default() };
+            return self.write(Api::ApiVersions, 0, correlation_id, answer).await;
+        }
+        let (header, body) = RequestHeader::decode(&frame)?;
+        let RequestHeader { api, version, correlation_id, client_id } = header;
+        let ctx = RequestContext {
+            shared: Arc::clone(&self.shared),
+            broker: self.slot.node.id,
+            api,
+            version,
+            client_id: client_id.map(Arc::from),
+            peer: self.slot.peer,
+            waiter: Arc::clone(&self.waiter),
+            injected: crate::fault::Injected::default(),
+        };
+        let logged = self.slot.node.log_request(RequestRecord {
+            arrived: Instant::now(),
+            wall_ms: self.shared.clock.wall_ms(),
+            broker: self.slot.node.id,
+            connection: self.slot.connection,
+            client_id: ctx.client_id.clone(),
+            api,
+            version,
+            correlation_id,
+            latency: None,
+            outcome: Outcome::InProgress,
+        });
+        drop(frame);
+        self.shared.events.notify();
+        let reply = self.serve_while_connected(api, router::serve(ctx, body)).await;
+        match reply {
+            Ok(Reply::Answer(answer)) => {
+                self.log(logged, Outcome::Answered);
+                self.write(api, version, correlation_id, answer).await
+            }
+            Ok(Reply::Nothing) => {
+                self.log(logged, Outcome::NotExpected);
+                Ok(())
+            }
+            Ok(Reply::Close) => {
+                self.log(logged, Outcome::Closed);
+                Err(End::Fault)
+            }
+            Ok(Reply::Hang) => {
+                self.log(logged, Outcome::Hung);
+                Err(self.until_closed().await)
+            }
+            Err(end) => {
+                self.log(logged, Outcome::Closed);
+                Err(end)
+            }
+        }
+    }
+
+    /// Serves a request, and meanwhile notices whether the client goes away and takes in what it sends next.
+    async fn serve_while_connected(
+        &mut self,
+        api: Api,
+        reply: impl Future<Output = Result<Reply, ProtocolError>>,
+    ) -> Result<Reply, End> {
+        tokio::pin!(reply);
+        let gone = tokio::select! {
+            biased;
+            reply = &mut reply => return Ok(reply?),
+            gone = self.until_closed() => gone,
+        };
+        // A fetch that nobody waits for has no effect worth finishing; a join or a commit has.
+        if Route::find(api).is_some_and(Route::has_effects) {
+            reply.await?;
+        }
+        Err(gone)
+    }
+
+    /// Reads ahead a little until the client closes the connection.
+    async fn until_closed(&mut self) -> End {
+        loop {
+            if self.buffer.len() >= READ {
+                // More would let a client that sends and never reads fill our memory.
+                std::future::pending::<()>().await;
+            }
+            self.buffer.reserve(READ / 4);
+            match self.stream.read_buf(&mut self.buffer).await {
+                Ok(0) => return End::Closed,
+                Ok(bytes) => self.received += bytes,
+                Err(error) => return End::Io(error),
+            }
+        }
+    }
+
+    async fn write(
+        &mut self,
+        api: Api,
+        version: i16,
+        correlation_id: i32,
+        answer: Answer,
+    ) -> Result<(), End> {
+        let Answer { body, cut, drip, mute } = answer;
+        let length = body.iter().map(Bytes::len).sum();
+        let mut parts = Vec::with_capacity(body.len() + 1);
+        parts.push(encode_response_header(api, version, correlation_id, length)?);
+        parts.extend(body);
+        if let Some(most) = cut {
+            write::truncate(&mut parts, most);
+        }
+        match drip {
+            Some(rate) => write::drip(&mut self.stream, parts, rate).await?,
+            None => write::write_all(&mut self.stream, &mut parts).await?,
+        }
+        if cut.is_some() {
+            self.stream.shutdown().await?;
+            return Err(End::Fault);
+        }
+        if !mute.is_zero() {
+            // The client was told to stay away; one that does not is not heard (KIP-219).
+            sleep(mute).await;
+        }
+        Ok(())
+    }
+
+    fn log(&self, at: LogPosition, outcome: Outcome) {
+        self.slot.node.log_outcome(at, outcome);
+        self.shared.events.notify();
+    }
+}
+
+/// The correlation id of an ApiVersions request in a version that we do not know; the rest of it may have any layout.
+fn unknown_api_versions(frame: &[u8]) -> Option<i32> {
+    let [key_0, key_1, version_0, version_1, correlation @ ..] = frame.first_chunk::<8>()?;
+    let known = Route::find(Api::ApiVersions)?.advertised();
+    let asks = i16::from_be_bytes([*key_0, *key_1]) == Api::ApiVersions.key();
+    let unknown = !known.contains(i16::from_be_bytes([*version_0, *version_1]));
+    (asks && unknown).then(|| i32::from_be_bytes(*correlation))
+}
