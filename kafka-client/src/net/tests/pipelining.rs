@@ -245,3 +245,97 @@ async fn an_idle_connection_is_closed_and_the_next_one_opened_at_once() {
     let (connection, _peer) = fixture.connect(Lane::General).await;
     assert!(!connection.is_closed() && again.elapsed().is_zero());
 }
+
+/// A stream that notes the length of each write, and takes one buffer or several at a time.
+struct Noting {
+    stream: DuplexStream,
+    writes: Arc<std::sync::Mutex<Vec<usize>>>,
+    vectored: bool,
+}
+
+impl tokio::io::AsyncRead for Noting {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl tokio::io::AsyncWrite for Noting {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.note(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.note(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.vectored
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl Noting {
+    fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(count)) = &written {
+            self.writes.lock().unwrap().push(*count);
+        }
+        written
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_queued_together_is_one_write_on_streams_of_both_kinds() {
+    for vectored in [true, false] {
+        let writes = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let (near, far) = tokio::io::duplex(1 << 20);
+        let noting =
+            Arc::new(std::sync::Mutex::new(Some(Noting { stream: near, writes: writes.clone(), vectored })));
+        let connector = tower::service_fn(move |_: NodeAddress| {
+            let stream = noting.lock().unwrap().take();
+            std::future::ready(stream.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionRefused)))
+        });
+        let pool = Pool::new(&config(), Transport::user(connector), Vec::new(), Arc::new(Metrics::new()));
+        let mut peer = Peer { stream: far, decoder: FrameDecoder::new(MAX_FRAME), received: BytesMut::new() };
+        let address = address();
+        let (connection, ()) = tokio::join!(pool.shared_connection(NODE, &address), peer.shake_hands());
+        let connection = connection.unwrap();
+        writes.lock().unwrap().clear();
+        let mut service = connection.service();
+        let mut calls = Vec::new();
+        let mut sent = 0;
+        for size in 0..20 {
+            let rope = vec![Bytes::from(vec![0; size]); 2];
+            std::future::poll_fn(|cx| service.poll_ready(cx)).await.unwrap();
+            // The header is length, API, version, correlation id, client id, no tags.
+            sent += 4 + 2 + 2 + 4 + 6 + 1 + 2 * size;
+            calls.push(service.call(connection.request(Api::Heartbeat, 4, rope)));
+        }
+        let answering = async {
+            for size in 0..20 {
+                let asked = peer.asked().await;
+                assert_eq!(asked.body, vec![0; 2 * size]);
+                peer.answer(&asked, &[0; 4]).await;
+            }
+        };
+        let (answers, ()) = tokio::join!(futures_util::future::join_all(calls), answering);
+        assert!(answers.iter().all(|answer| answer.is_ok()));
+        assert_eq!(*writes.lock().unwrap(), [sent], "vectored: {vectored}");
+    }
+}
