@@ -89,22 +89,16 @@ impl Reader {
         let start = out.produced().len();
         self.0.reset(false);
         loop {
-            let (consumed, produced) = (self.0.total_in(), self.0.total_out());
+            let before = self.0.total_in();
             let step = out.produced().len().clamp(MIN_STEP, MAX_STEP);
-            let full = out.left() == 0;
-            let inflate = &mut self.0;
             let mut status = Ok(Status::Ok);
-            let _ = out.fill(step, |_, room| {
-                // At the limit a byte of our own tells the end of the stream from one byte too many.
-                let room = if full { &mut [0][..] } else { room };
-                status = inflate.decompress(input, room, FlushDecompress::None);
-                Ok::<_, ()>((inflate.total_out() - produced) as usize)
-            });
-            let (consumed, produced) = (self.0.total_in() - consumed, self.0.total_out() - produced);
-            input = &input[consumed as usize..];
-            if full && produced > 0 {
-                return Err(out.too_large());
-            }
+            let produced = out.fill_stream(step, |room| {
+                let before = self.0.total_out();
+                status = self.0.decompress(input, room, FlushDecompress::None);
+                (self.0.total_out() - before) as usize
+            })?;
+            let consumed = (self.0.total_in() - before) as usize;
+            input = &input[consumed..];
             match status {
                 Ok(Status::StreamEnd) => break,
                 Ok(_) if consumed > 0 || produced > 0 => {}

@@ -59,6 +59,19 @@ impl<'a> Output<'a> {
         filled
     }
 
+    /// As [`fill`](Output::fill), for a decoder that cannot say how much is still to come: at the limit it gets one byte
+    /// of room, and using it is the error.
+    pub(super) fn fill_stream(
+        &mut self,
+        room: usize,
+        fill: impl FnOnce(&mut [u8]) -> usize,
+    ) -> Result<usize, CompressionError> {
+        if self.left() > 0 {
+            return self.fill(room.max(1), |_, room| Ok(fill(room)));
+        }
+        if fill(&mut [0]) > 0 { Err(self.too_large()) } else { Ok(0) }
+    }
+
     pub(super) fn too_large(&self) -> CompressionError {
         CompressionError::TooLarge { codec: self.codec, limit: self.limit }
     }
