@@ -25,3 +25,7 @@ pub use address::NodeAddress;
 pub use api::{Api, Request, VersionRange};
 pub use error::{ProtocolError, ProtocolErrorKind};
 pub use error_code::ErrorCode;
+
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: counting_alloc::CountingAlloc = counting_alloc::CountingAlloc;

@@ -360,6 +360,10 @@ impl<'a> Reader<'a> {
     /// The number and the content of the tagged field that follows the one numbered `previous`.
     pub(crate) fn tagged_field(&mut self, previous: Option<u32>) -> Result<(u32, Reader<'a>)> {
         let tag = self.unsigned_varint()?;
+        // Java and kafka-protocol keep tags in an int.
+        if tag > i32::MAX.cast_unsigned() {
+            return Err(ProtocolErrorKind::VarintOverflow);
+        }
         if let Some(previous) = previous.filter(|previous| *previous >= tag) {
             return Err(ProtocolErrorKind::TagOrder { previous, tag });
         }

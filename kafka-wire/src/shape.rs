@@ -242,6 +242,8 @@ fn is_null(reader: &mut Reader<'_>) -> Result<bool> {
 }
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 pub(crate) mod sample;
 #[cfg(test)]
 mod tests;

@@ -11,14 +11,14 @@ use crate::messages::{ApiVersionsRequest, MetadataRequest, OffsetCommitRequest, 
 const DIRECTIONS: [Direction; 2] = [Direction::Request, Direction::Response];
 
 /// Every message that the table has a codec for, in every version.
-fn messages() -> impl Iterator<Item = (Api, i16, Direction)> {
+pub(super) fn messages() -> impl Iterator<Item = (Api, i16, Direction)> {
     let apis = Api::ALL.iter().filter(|api| !matches!(api, Api::Produce | Api::Fetch));
     let versions =
         apis.flat_map(|api| (api.versions().min..=api.versions().max).map(|version| (*api, version)));
     versions.flat_map(|(api, version)| DIRECTIONS.map(|direction| (api, version, direction)))
 }
 
-fn seeded() -> Rng {
+pub(super) fn seeded() -> Rng {
     let seed = std::env::var("SEED").map_or_else(|_| Rng::new().u64(..), |seed| seed.parse().unwrap());
     println!("SEED={seed}");
     Rng::with_seed(seed)
