@@ -12,6 +12,7 @@ mod controller;
 mod fault;
 mod image;
 mod inspect;
+mod log;
 mod metadata;
 mod net;
 mod node;

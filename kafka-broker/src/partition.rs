@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::Notify;
 
 use crate::image::NO_NODE;
+use crate::log::Log;
 
 /// A partition of a topic. All replicas share it, so moving the leader loses nothing.
 #[derive(Debug)]
@@ -21,14 +22,15 @@ pub(crate) struct State {
     /// The leader's id, or [`NO_NODE`]. Set before the image says so: the image may lag, appends may not.
     pub(crate) leader: i32,
     pub(crate) leader_epoch: i32,
-    /// The topic was deleted; nothing may be appended any more.
-    pub(crate) deleted: bool,
+    pub(crate) log: Log,
     waiting: Vec<Weak<Notify>>,
 }
 
 impl Partition {
     pub(crate) fn new(topic: Arc<str>, number: i32, leader: i32) -> Self {
-        let state = State { leader, leader_epoch: 0, deleted: false, waiting: Vec::new() };
+        let mut log = Log::default();
+        log.start_epoch(0);
+        let state = State { leader, leader_epoch: 0, log, waiting: Vec::new() };
         Self { topic, number, state: Mutex::new(state) }
     }
 
@@ -50,14 +52,17 @@ impl Partition {
         let mut state = self.lock();
         state.leader = leader;
         state.leader_epoch = leader_epoch;
+        if leader != NO_NODE {
+            state.log.start_epoch(leader_epoch);
+        }
         state.wake();
     }
 
-    /// Refuses everything from now on, and answers waiting fetches.
+    /// The topic was deleted: nothing is appended any more, the records are freed, and waiting fetches are answered.
     pub(crate) fn delete(&self) {
         let mut state = self.lock();
-        state.deleted = true;
         state.leader = NO_NODE;
+        state.log = Log::default();
         state.wake();
     }
 }
