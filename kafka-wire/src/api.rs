@@ -45,7 +45,7 @@ impl fmt::Display for VersionRange {
     }
 }
 
-/// A request, its API and its response: both directions of both messages, so that clients and brokers share one codec.
+/// A request, its API and its response, each in both directions: clients and brokers share one codec.
 pub trait Request: Sized + Send + 'static {
     /// The API that this is a request of.
     const API: Api;
@@ -105,7 +105,7 @@ macro_rules! throttles {
 macro_rules! apis {
     ($(
         $key:literal $name:ident $min:literal..=$max:literal flexible $flexible:tt throttles $throttles:tt
-        $(=> $request:ident, $response:ident $(as $codec:literal)?)?;
+        $(=> $request:ident $(, $response:ident)? $(as $codec:literal)?)?;
     )*) => {
         /// The APIs that this crate can encode and decode.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -174,7 +174,7 @@ macro_rules! apis {
                     let request = $request::default();
                     request.encode(version, &mut out).unwrap();
                     assert_eq!(<$request as Request>::decode(version, out.split().freeze()).unwrap(), request);
-                    let response = $response::default();
+                    let response = <$request as Request>::Response::default();
                     <$request as Request>::encode_response(&response, version, &mut out).unwrap();
                     assert_eq!(<$request as Request>::decode_response(version, out.freeze()).unwrap(), response);
                 })?)*
@@ -184,7 +184,7 @@ macro_rules! apis {
 
         $($(impl Request for $request {
             const API: Api = Api::$name;
-            type Response = $response;
+            type Response = response!($request $($response)?);
 
             fn encode(&self, version: i16, out: &mut BytesMut) -> Result<(), ProtocolError> {
                 codec::encode(self, Self::API, version, codec_version!(version $($codec)?), out)
@@ -195,14 +195,14 @@ macro_rules! apis {
             }
 
             fn encode_response(
-                response: &$response,
+                response: &Self::Response,
                 version: i16,
                 out: &mut BytesMut,
             ) -> Result<(), ProtocolError> {
                 codec::encode(response, Self::API, version, codec_version!(version $($codec)?), out)
             }
 
-            fn decode_response(version: i16, body: Bytes) -> Result<$response, ProtocolError> {
+            fn decode_response(version: i16, body: Bytes) -> Result<Self::Response, ProtocolError> {
                 codec::decode(Self::API, version, codec_version!(version $($codec)?), Direction::Response, &body)
             }
         })?)*
@@ -218,7 +218,17 @@ macro_rules! flexible {
     };
 }
 
-/// The version to give to the codec, where the highest versions have the layout of an older one that it knows.
+/// The answer to a request: kafka-protocol knows it for its own messages.
+macro_rules! response {
+    ($request:ident) => {
+        <$request as kafka_protocol::protocol::Request>::Response
+    };
+    ($request:ident $response:ident) => {
+        $response
+    };
+}
+
+/// The version to give to the codec, where the highest ones have the layout of an older one that it knows.
 macro_rules! codec_version {
     ($version:ident) => {
         $version
@@ -229,62 +239,62 @@ macro_rules! codec_version {
 }
 
 // key, name, versions; since when flexible; since when a throttled client must wait itself (KIP-219); messages.
-// "as n": the codec knows version n, and later ones have its layout. No messages: the codec is written by hand.
+// "as n": the codec knows version n, and later ones have its layout. No message: the codec is written by hand.
 apis! {
     0 Produce 3..=13 flexible 9 throttles 6;
     1 Fetch 4..=18 flexible 12 throttles 8;
-    2 ListOffsets 1..=11 flexible 6 throttles 3 => ListOffsetsRequest, ListOffsetsResponse as 10;
-    3 Metadata 0..=13 flexible 9 throttles 6 => MetadataRequest, MetadataResponse;
+    2 ListOffsets 1..=11 flexible 6 throttles 3 => ListOffsetsRequest as 10;
+    3 Metadata 0..=13 flexible 9 throttles 6 => MetadataRequest;
     8 OffsetCommit 2..=10 flexible 8 throttles 4 => OffsetCommitRequest, OffsetCommitResponse;
     9 OffsetFetch 1..=10 flexible 6 throttles 4 => OffsetFetchRequest, OffsetFetchResponse;
-    10 FindCoordinator 0..=6 flexible 3 throttles 2 => FindCoordinatorRequest, FindCoordinatorResponse;
-    11 JoinGroup 0..=9 flexible 6 throttles 3 => JoinGroupRequest, JoinGroupResponse;
-    12 Heartbeat 0..=4 flexible 4 throttles 2 => HeartbeatRequest, HeartbeatResponse;
-    13 LeaveGroup 0..=5 flexible 4 throttles 2 => LeaveGroupRequest, LeaveGroupResponse;
-    14 SyncGroup 0..=5 flexible 4 throttles 2 => SyncGroupRequest, SyncGroupResponse;
-    15 DescribeGroups 0..=6 flexible 5 throttles 2 => DescribeGroupsRequest, DescribeGroupsResponse;
-    16 ListGroups 0..=5 flexible 3 throttles 2 => ListGroupsRequest, ListGroupsResponse;
-    17 SaslHandshake 0..=1 flexible never throttles never => SaslHandshakeRequest, SaslHandshakeResponse;
-    18 ApiVersions 0..=4 flexible 3 throttles 2 => ApiVersionsRequest, ApiVersionsResponse;
-    19 CreateTopics 2..=7 flexible 5 throttles 3 => CreateTopicsRequest, CreateTopicsResponse;
-    20 DeleteTopics 1..=6 flexible 4 throttles 2 => DeleteTopicsRequest, DeleteTopicsResponse;
-    21 DeleteRecords 0..=2 flexible 2 throttles 1 => DeleteRecordsRequest, DeleteRecordsResponse;
+    10 FindCoordinator 0..=6 flexible 3 throttles 2 => FindCoordinatorRequest;
+    11 JoinGroup 0..=9 flexible 6 throttles 3 => JoinGroupRequest;
+    12 Heartbeat 0..=4 flexible 4 throttles 2 => HeartbeatRequest;
+    13 LeaveGroup 0..=5 flexible 4 throttles 2 => LeaveGroupRequest;
+    14 SyncGroup 0..=5 flexible 4 throttles 2 => SyncGroupRequest;
+    15 DescribeGroups 0..=6 flexible 5 throttles 2 => DescribeGroupsRequest;
+    16 ListGroups 0..=5 flexible 3 throttles 2 => ListGroupsRequest;
+    17 SaslHandshake 0..=1 flexible never throttles never => SaslHandshakeRequest;
+    18 ApiVersions 0..=4 flexible 3 throttles 2 => ApiVersionsRequest;
+    19 CreateTopics 2..=7 flexible 5 throttles 3 => CreateTopicsRequest;
+    20 DeleteTopics 1..=6 flexible 4 throttles 2 => DeleteTopicsRequest;
+    21 DeleteRecords 0..=2 flexible 2 throttles 1 => DeleteRecordsRequest;
     // Version 6 is two-phase commit, which Kafka still calls unstable.
-    22 InitProducerId 0..=5 flexible 2 throttles 1 => InitProducerIdRequest, InitProducerIdResponse;
-    23 OffsetForLeaderEpoch 2..=4 flexible 4 throttles 2 => OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse;
-    24 AddPartitionsToTxn 0..=5 flexible 3 throttles 1 => AddPartitionsToTxnRequest, AddPartitionsToTxnResponse;
-    25 AddOffsetsToTxn 0..=4 flexible 3 throttles 1 => AddOffsetsToTxnRequest, AddOffsetsToTxnResponse;
-    26 EndTxn 0..=5 flexible 3 throttles 1 => EndTxnRequest, EndTxnResponse;
-    28 TxnOffsetCommit 0..=5 flexible 3 throttles 1 => TxnOffsetCommitRequest, TxnOffsetCommitResponse;
-    29 DescribeAcls 1..=3 flexible 2 throttles 1 => DescribeAclsRequest, DescribeAclsResponse;
-    30 CreateAcls 1..=3 flexible 2 throttles 1 => CreateAclsRequest, CreateAclsResponse;
-    31 DeleteAcls 1..=3 flexible 2 throttles 1 => DeleteAclsRequest, DeleteAclsResponse;
-    32 DescribeConfigs 1..=4 flexible 4 throttles 2 => DescribeConfigsRequest, DescribeConfigsResponse;
-    33 AlterConfigs 0..=2 flexible 2 throttles 1 => AlterConfigsRequest, AlterConfigsResponse;
+    22 InitProducerId 0..=5 flexible 2 throttles 1 => InitProducerIdRequest;
+    23 OffsetForLeaderEpoch 2..=4 flexible 4 throttles 2 => OffsetForLeaderEpochRequest;
+    24 AddPartitionsToTxn 0..=5 flexible 3 throttles 1 => AddPartitionsToTxnRequest;
+    25 AddOffsetsToTxn 0..=4 flexible 3 throttles 1 => AddOffsetsToTxnRequest;
+    26 EndTxn 0..=5 flexible 3 throttles 1 => EndTxnRequest;
+    28 TxnOffsetCommit 0..=5 flexible 3 throttles 1 => TxnOffsetCommitRequest;
+    29 DescribeAcls 1..=3 flexible 2 throttles 1 => DescribeAclsRequest;
+    30 CreateAcls 1..=3 flexible 2 throttles 1 => CreateAclsRequest;
+    31 DeleteAcls 1..=3 flexible 2 throttles 1 => DeleteAclsRequest;
+    32 DescribeConfigs 1..=4 flexible 4 throttles 2 => DescribeConfigsRequest;
+    33 AlterConfigs 0..=2 flexible 2 throttles 1 => AlterConfigsRequest;
     35 DescribeLogDirs 1..=5 flexible 2 throttles 1 => DescribeLogDirsRequest, DescribeLogDirsResponse;
-    36 SaslAuthenticate 0..=2 flexible 2 throttles never => SaslAuthenticateRequest, SaslAuthenticateResponse;
-    37 CreatePartitions 0..=3 flexible 2 throttles 1 => CreatePartitionsRequest, CreatePartitionsResponse;
-    42 DeleteGroups 0..=2 flexible 2 throttles 1 => DeleteGroupsRequest, DeleteGroupsResponse;
-    43 ElectLeaders 0..=2 flexible 2 throttles 0 => ElectLeadersRequest, ElectLeadersResponse;
-    44 IncrementalAlterConfigs 0..=1 flexible 1 throttles 0 => IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse;
-    45 AlterPartitionReassignments 0..=1 flexible 0 throttles 0 => AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse;
-    46 ListPartitionReassignments 0..=0 flexible 0 throttles 0 => ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse;
-    47 OffsetDelete 0..=0 flexible never throttles 0 => OffsetDeleteRequest, OffsetDeleteResponse;
-    48 DescribeClientQuotas 0..=1 flexible 1 throttles 0 => DescribeClientQuotasRequest, DescribeClientQuotasResponse;
-    49 AlterClientQuotas 0..=1 flexible 1 throttles 0 => AlterClientQuotasRequest, AlterClientQuotasResponse;
-    50 DescribeUserScramCredentials 0..=0 flexible 0 throttles 0 => DescribeUserScramCredentialsRequest, DescribeUserScramCredentialsResponse;
-    51 AlterUserScramCredentials 0..=0 flexible 0 throttles 0 => AlterUserScramCredentialsRequest, AlterUserScramCredentialsResponse;
-    55 DescribeQuorum 0..=2 flexible 0 throttles never => DescribeQuorumRequest, DescribeQuorumResponse;
-    57 UpdateFeatures 0..=2 flexible 0 throttles 0 => UpdateFeaturesRequest, UpdateFeaturesResponse;
-    60 DescribeCluster 0..=2 flexible 0 throttles 0 => DescribeClusterRequest, DescribeClusterResponse;
-    61 DescribeProducers 0..=0 flexible 0 throttles 0 => DescribeProducersRequest, DescribeProducersResponse;
-    64 UnregisterBroker 0..=0 flexible 0 throttles 0 => UnregisterBrokerRequest, UnregisterBrokerResponse;
-    65 DescribeTransactions 0..=0 flexible 0 throttles 0 => DescribeTransactionsRequest, DescribeTransactionsResponse;
-    66 ListTransactions 0..=2 flexible 0 throttles 0 => ListTransactionsRequest, ListTransactionsResponse;
-    68 ConsumerGroupHeartbeat 0..=1 flexible 0 throttles 0 => ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse;
-    69 ConsumerGroupDescribe 0..=1 flexible 0 throttles 0 => ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse;
-    74 ListConfigResources 0..=1 flexible 0 throttles 0 => ListConfigResourcesRequest, ListConfigResourcesResponse;
-    75 DescribeTopicPartitions 0..=0 flexible 0 throttles 0 => DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse;
+    36 SaslAuthenticate 0..=2 flexible 2 throttles never => SaslAuthenticateRequest;
+    37 CreatePartitions 0..=3 flexible 2 throttles 1 => CreatePartitionsRequest;
+    42 DeleteGroups 0..=2 flexible 2 throttles 1 => DeleteGroupsRequest;
+    43 ElectLeaders 0..=2 flexible 2 throttles 0 => ElectLeadersRequest;
+    44 IncrementalAlterConfigs 0..=1 flexible 1 throttles 0 => IncrementalAlterConfigsRequest;
+    45 AlterPartitionReassignments 0..=1 flexible 0 throttles 0 => AlterPartitionReassignmentsRequest;
+    46 ListPartitionReassignments 0..=0 flexible 0 throttles 0 => ListPartitionReassignmentsRequest;
+    47 OffsetDelete 0..=0 flexible never throttles 0 => OffsetDeleteRequest;
+    48 DescribeClientQuotas 0..=1 flexible 1 throttles 0 => DescribeClientQuotasRequest;
+    49 AlterClientQuotas 0..=1 flexible 1 throttles 0 => AlterClientQuotasRequest;
+    50 DescribeUserScramCredentials 0..=0 flexible 0 throttles 0 => DescribeUserScramCredentialsRequest;
+    51 AlterUserScramCredentials 0..=0 flexible 0 throttles 0 => AlterUserScramCredentialsRequest;
+    55 DescribeQuorum 0..=2 flexible 0 throttles never => DescribeQuorumRequest;
+    57 UpdateFeatures 0..=2 flexible 0 throttles 0 => UpdateFeaturesRequest;
+    60 DescribeCluster 0..=2 flexible 0 throttles 0 => DescribeClusterRequest;
+    61 DescribeProducers 0..=0 flexible 0 throttles 0 => DescribeProducersRequest;
+    64 UnregisterBroker 0..=0 flexible 0 throttles 0 => UnregisterBrokerRequest;
+    65 DescribeTransactions 0..=0 flexible 0 throttles 0 => DescribeTransactionsRequest;
+    66 ListTransactions 0..=2 flexible 0 throttles 0 => ListTransactionsRequest;
+    68 ConsumerGroupHeartbeat 0..=1 flexible 0 throttles 0 => ConsumerGroupHeartbeatRequest;
+    69 ConsumerGroupDescribe 0..=1 flexible 0 throttles 0 => ConsumerGroupDescribeRequest;
+    74 ListConfigResources 0..=1 flexible 0 throttles 0 => ListConfigResourcesRequest;
+    75 DescribeTopicPartitions 0..=0 flexible 0 throttles 0 => DescribeTopicPartitionsRequest;
 }
 
 impl Api {
@@ -325,8 +335,8 @@ impl Api {
         if self.is_flexible(version) && !matches!(self, Self::ApiVersions) { 1 } else { 0 }
     }
 
-    /// The version from which on the client has to stay away for the throttle time itself, as the broker answers at
-    /// once (KIP-219); `None` if its responses have no throttle time.
+    /// The version from which on the client has to stay away for the throttle time itself, as the broker
+    /// answers at once (KIP-219); `None` if its responses have no throttle time.
     #[must_use]
     pub const fn throttles_since(self) -> Option<i16> {
         self.entry().throttles
