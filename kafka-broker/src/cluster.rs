@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use crate::builder::{ClusterBuilder, bind_socket};
 use crate::controller::Refusal;
 use crate::fault::{Fault, Matcher};
+use crate::group::{CommittedOffset, Group, GroupDescription};
 use crate::inspect::RequestRecord;
 use crate::net::{self, Listener, MemoryConnector};
 use crate::shared::Shared;
@@ -148,7 +149,7 @@ impl Cluster {
     /// [`ChangeError::Refused`] for a broker that is stopped or unknown.
     pub fn move_coordinator(&self, group: &str, broker: i32) -> Result<(), ChangeError> {
         self.shared.controller.move_coordinator(group, broker)?;
-        self.shared.events.notify();
+        self.coordinators_changed();
         Ok(())
     }
 
@@ -161,6 +162,7 @@ impl Cluster {
     /// If dropped, the broker stops, and `start_broker` may find it still stopping.
     pub async fn stop_broker(&self, broker: i32) -> Result<(), ChangeError> {
         self.shared.controller.set_alive(broker, false)?;
+        self.coordinators_changed();
         let stopping = match self.lock().get_mut(&broker) {
             Some(running @ Running::Serving { .. }) => {
                 std::mem::replace(running, Running::Stopped { _port: None })
@@ -204,7 +206,7 @@ impl Cluster {
             }
         }
         self.shared.controller.set_alive(broker, true)?;
-        self.shared.events.notify();
+        self.coordinators_changed();
         Ok(())
     }
 
@@ -229,6 +231,24 @@ impl Cluster {
             self.shared.nodes.values().flat_map(|node| node.requests()).collect();
         requests.sort_by_key(|request| request.arrived);
         requests
+    }
+
+    /// A group as it is now: state, generation, members and their assignments.
+    #[must_use]
+    pub fn group(&self, id: &str) -> Option<GroupDescription> {
+        self.shared.groups.peek(id, Group::describe)
+    }
+
+    /// What a group has committed for a partition.
+    #[must_use]
+    pub fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<CommittedOffset> {
+        self.shared.groups.peek(group, |group| group.committed(topic, partition).cloned()).flatten()
+    }
+
+    /// Tells requests that are parked at a broker which coordinates their group no longer.
+    fn coordinators_changed(&self) {
+        self.shared.groups.coordinators_changed(&self.shared.image());
+        self.shared.events.notify();
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<i32, Running>> {

@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 
-use super::{
-    Group, GroupConfig, GroupDescription, GroupError, GroupListing, GroupState, Input, Reply, RequestId,
-};
+use super::{Group, GroupConfig, GroupError, GroupListing, GroupState, Input, Reply, RequestId};
 use crate::config::BrokerConfigs;
 use crate::image::Image;
 use crate::shared::{RequestContext, Shared};
@@ -129,13 +127,11 @@ impl Coordinator {
         listings
     }
 
-    /// Every group, for tests that look inside.
-    pub(crate) fn describe_all(&self) -> Vec<(Arc<str>, GroupDescription)> {
-        let describe = |slot: &Arc<Slot>| {
-            let state = slot.lock();
-            (Arc::clone(state.group.id()), state.group.describe())
-        };
-        self.slots().iter().map(describe).collect()
+    /// A group, whoever coordinates it.
+    pub(crate) fn peek<T>(&self, id: &str, look: impl FnOnce(&Group) -> T) -> Option<T> {
+        let slot = self.lock().by_id.get(id).cloned()?;
+        let state = slot.lock();
+        Some(look(&state.group))
     }
 
     /// Forgets the offsets of a deleted topic in every group.

@@ -253,6 +253,7 @@ impl Group {
         let protocol = self.protocol.as_deref().filter(|_| self.state == GroupState::Stable);
         GroupDescription {
             state: self.state,
+            generation: self.generation,
             protocol_type: self.protocol_type.clone().unwrap_or_default(),
             protocol: protocol.unwrap_or_default().to_owned(),
             members: self.members.iter().map(|member| member.describe(protocol)).collect(),

@@ -199,11 +199,13 @@ pub struct Synced {
     pub assignment: Bytes,
 }
 
-/// A group as DescribeGroups shows it.
+/// A group as DescribeGroups shows it, and its generation.
 #[derive(Clone, Debug)]
 pub struct GroupDescription {
     /// The state.
     pub state: GroupState,
+    /// The generation, 0 before the first rebalance.
+    pub generation: i32,
     /// Empty before the first member.
     pub protocol_type: String,
     /// The assignor; empty unless the group is stable.

@@ -18,6 +18,7 @@ use kafka_wire::messages::*;
 
 use super::text;
 use crate::testing::Bench;
+use crate::wire_test::{Wire, memory_cluster};
 
 fn group(id: &str) -> GroupId {
     GroupId(text(id))
@@ -176,13 +177,10 @@ async fn a_join_waits_for_the_other_member_and_time_removes_it() {
 async fn sessions_end_although_nobody_asks() {
     let bench = Bench::new(1);
     member(&bench, 5).await;
-    let empty = async {
-        bench.shared.events.wait_for(|| {
-            let groups = bench.shared.groups.describe_all();
-            groups.first().filter(|(_, group)| group.members.is_empty()).map(|_| ())
-        })
-    };
-    tokio::time::timeout(Duration::from_secs(46), empty.await).await.expect("the session ends after 45 s");
+    let shared = &bench.shared;
+    let gone = || shared.groups.peek("g", |group| group.describe().members.is_empty()).filter(|gone| *gone);
+    let gone = shared.events.wait_for(gone);
+    tokio::time::timeout(Duration::from_secs(46), gone).await.expect("the session ends after 45 s");
 }
 
 #[tokio::test(start_paused = true)]
@@ -203,6 +201,57 @@ async fn a_parked_join_learns_that_its_coordinator_moved_and_finds_the_group_the
     assert_eq!((again.error_code, again.generation_id, again.members.len()), (0, 2, 1));
     let found = bench.call(here, 2, FindCoordinatorRequest::default().with_key(text("g"))).await;
     assert_eq!(found.node_id, BrokerId(elsewhere));
+}
+
+#[tokio::test(start_paused = true)]
+async fn members_and_offsets_outlive_the_broker_that_coordinates_them() {
+    let cluster = memory_cluster(3, "t", 1, 1).await;
+    let find = FindCoordinatorRequest::default().with_key(text("g"));
+    let here = Wire::to(&cluster, 1).call(2, find.clone()).await.node_id.0;
+    let (mut wire, mut other) = (Wire::to(&cluster, here), Wire::to(&cluster, here));
+    let id = wire.call(5, join("")).await.member_id.to_string();
+    assert_eq!(wire.call(5, join(&id)).await.generation_id, 1);
+    assert_eq!(wire.call(5, sync(&id, 1)).await.error_code, 0);
+    let at = OffsetCommitRequestPartition::default().with_committed_offset(17);
+    let at = OffsetCommitRequestTopic::default().with_name(topic("t")).with_partitions(vec![at]);
+    let commit = OffsetCommitRequest::default().with_group_id(group("g")).with_topics(vec![at]);
+    let commit = commit.with_member_id(text(&*id)).with_generation_id_or_member_epoch(1);
+    assert_eq!(wire.call(8, commit).await.topics[0].partitions[0].error_code, 0);
+    // Parked, until the first member rejoins or this broker is gone.
+    other.send(3, &join("")).await;
+    assert_eq!(beats(&mut wire, &id, 1).await, ErrorCode::REBALANCE_IN_PROGRESS.0);
+    cluster.stop_broker(here).await.unwrap();
+    while other.receive_frame().await.is_some() {}
+    let elsewhere = if here == 1 { 2 } else { 1 };
+    let there = Wire::to(&cluster, elsewhere).call(2, find.clone()).await.node_id.0;
+    assert_ne!(there, here);
+    let mut wire = Wire::to(&cluster, there);
+    // The one that nobody had told its id is gone, so nobody else has to rejoin.
+    let again = wire.call(5, join(&id)).await;
+    assert_eq!((again.error_code, again.generation_id, again.members.len()), (0, 2, 1));
+    assert_eq!(wire.call(5, sync(&id, 2)).await.error_code, 0);
+
+    other = Wire::to(&cluster, there);
+    other.send(3, &join("")).await;
+    assert_eq!(beats(&mut wire, &id, 2).await, ErrorCode::REBALANCE_IN_PROGRESS.0);
+    cluster.start_broker(here).await.unwrap();
+    cluster.move_coordinator("g", here).unwrap();
+    let moved = other.receive::<JoinGroupRequest>(3).await;
+    assert_eq!(moved.error_code, ErrorCode::NOT_COORDINATOR.0);
+    assert_eq!(Wire::to(&cluster, there).call(2, find).await.node_id.0, here);
+    let group = cluster.group("g").unwrap();
+    assert_eq!((group.state.name(), group.generation, group.members.len()), ("PreparingRebalance", 2, 1));
+    assert_eq!(cluster.committed("g", "t", 0).map(|at| at.offset), Some(17));
+}
+
+/// The first code that is not 0: heartbeats until the group has heard of a join on another connection.
+async fn beats(wire: &mut Wire, member: &str, generation: i32) -> i16 {
+    loop {
+        let code = wire.call(4, heartbeat(member, generation)).await.error_code;
+        if code != 0 {
+            return code;
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -364,5 +413,6 @@ async fn a_group_needs_an_id_of_bearable_length() {
         let answer = bench.call(1, 5, join("").with_group_id(group(&id))).await;
         assert_eq!(answer.error_code, ErrorCode::INVALID_GROUP_ID.0);
     }
-    assert!(bench.shared.groups.describe_all().is_empty());
+    let listed = bench.call(1, 5, ListGroupsRequest::default()).await;
+    assert!(listed.groups.is_empty());
 }
