@@ -2,7 +2,13 @@
 
 pub mod assignor;
 mod config;
+
+mod classic;
+mod commits;
 mod interface;
+mod messages;
+#[cfg(test)]
+mod simulation;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

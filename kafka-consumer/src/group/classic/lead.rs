@@ -1,0 +1,151 @@
+//! What the leader of a group does: reads everybody's subscription, assigns, and notices when topics change.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use kafka_client::types::TopicPartition;
+use kafka_wire::api::Api;
+use kafka_wire::consumer_protocol::{
+    Subscription, TopicPartitions, VERSION, encode_assignment, put_topic_partitions,
+};
+use kafka_wire::error::ProtocolErrorKind;
+use kafka_wire::primitives::Reader;
+
+use super::{ClassicMember, Output, Phase};
+use crate::error::Error;
+use crate::group::assignor::{self, Assignments, Member, PartitionAssignor, Topics};
+use crate::group::by_topic;
+use crate::group::messages::{Joined, JoinedMember, Request, SyncRequest};
+
+/// A group that waits for its leader's assignment.
+#[derive(Debug)]
+pub(super) struct Lead {
+    assignor: Arc<dyn PartitionAssignor>,
+    /// Members whose subscription could be read.
+    members: Vec<Member>,
+    /// All of them.
+    ids: Vec<Arc<str>>,
+    leader: Arc<str>,
+    /// The coordinator keeps the assignment that it has (KIP-814); only the topics are to be watched.
+    skip: bool,
+}
+
+impl ClassicMember {
+    /// This member was made the leader: asks what there is to assign.
+    pub(super) fn lead(&mut self, joined: Joined, assignor: Arc<dyn PartitionAssignor>) {
+        let ids = joined.members.iter().map(|member| Arc::clone(&member.id)).collect();
+        let mut members = Vec::with_capacity(joined.members.len());
+        for member in &joined.members {
+            match read_member(member) {
+                Ok(member) => members.push(member),
+                // Written by another process: its bytes must not stop the whole group.
+                Err(fault) => tracing::error!(
+                    group = %self.config.group, member = %member.id, %fault,
+                    "a member's subscription cannot be read; it gets no partitions"
+                ),
+            }
+        }
+        let topics = members.iter().flat_map(|member| member.topics.iter().cloned()).collect();
+        self.outputs.push_back(Output::Lookup(topics));
+        let (leader, skip) = (joined.member_id, joined.skip_assignment);
+        self.phase = Phase::Assigning(Lead { assignor, members, ids, leader, skip });
+    }
+
+    /// The topics of the group that this member leads are known, or have changed.
+    pub(super) fn learn(&mut self, topics: Topics) {
+        match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Assigning(lead) => {
+                let assignments = match lead.assign(&topics) {
+                    Ok(assignments) => assignments,
+                    Err(fault) => {
+                        let error = kafka_client::ErrorKind::Encode(fault.at(Api::SyncGroup as i16, VERSION));
+                        return self.fail(kafka_client::Error::from(error).into());
+                    }
+                };
+                self.led = Some(topics);
+                self.sync(lead.assignor.name().into(), assignments);
+            }
+            phase => {
+                self.phase = phase;
+                if self.led.as_ref().is_some_and(|led| *led != topics) {
+                    // Compared with what comes next, so that one change makes one rebalance.
+                    self.led = Some(topics);
+                    self.rejoin = Some("cached metadata has changed");
+                }
+            }
+        }
+    }
+
+    pub(super) fn sync(&mut self, protocol: Arc<str>, assignments: Vec<(Arc<str>, Bytes)>) {
+        let (member_id, generation) = (Arc::clone(&self.member_id), self.generation);
+        let request = self.send(Request::Sync(SyncRequest { member_id, generation, protocol, assignments }));
+        self.phase = Phase::Syncing(request);
+    }
+
+    /// Reads in the leader's own assignment what topics it was made from. A static leader that restarts is given its
+    /// old assignment back and told not to make a new one (KIP-814), so that this is its only way to learn that topics
+    /// have grown in the meantime.
+    pub(super) fn compare_with_memo(&mut self, user_data: Option<&[u8]>) {
+        let (Some(led), Some(memo)) = (&self.led, user_data.and_then(read_memo)) else { return };
+        if memo != *led {
+            self.rejoin = Some("cached metadata has changed");
+        }
+    }
+
+    /// Stops watching topics on behalf of the group.
+    pub(super) fn stop_leading(&mut self) {
+        if self.led.take().is_some() || matches!(self.phase, Phase::Assigning(_)) {
+            self.outputs.push_back(Output::Lookup(BTreeSet::new()));
+        }
+    }
+}
+
+impl Lead {
+    fn assign(&self, topics: &Topics) -> Result<Vec<(Arc<str>, Bytes)>, ProtocolErrorKind> {
+        if self.skip {
+            return Ok(Vec::new());
+        }
+        let mut assigned: Assignments = self.assignor.assign(topics, &self.members);
+        if self.assignor.is_cooperative() {
+            assignor::hold_back(&self.members, |member| member.generation.unwrap_or(-1), &mut assigned);
+        }
+        let memo = memo(topics)?;
+        let encode = |id: &Arc<str>| {
+            let partitions = assigned.get(id).map_or(&[][..], Vec::as_slice);
+            let memo = (*id == self.leader).then_some(&*memo);
+            Ok((Arc::clone(id), encode_assignment(VERSION, &by_topic(partitions), memo)?))
+        };
+        self.ids.iter().map(encode).collect()
+    }
+}
+
+fn read_member(joined: &JoinedMember) -> Result<Member, ProtocolErrorKind> {
+    let subscription = Subscription::parse(&joined.metadata)?;
+    let mut member = Member::new(Arc::clone(&joined.id), subscription.topics.iter());
+    member.instance_id = joined.instance_id.clone();
+    member.generation = Some(subscription.generation).filter(|generation| *generation >= 0);
+    member.rack = subscription.rack.filter(|rack| !rack.is_empty()).map(Into::into);
+    member.user_data = subscription.user_data.map(Bytes::copy_from_slice);
+    for (topic, partitions) in subscription.owned.iter() {
+        let topic: Arc<str> = topic.into();
+        member.owned.extend(partitions.map(|partition| TopicPartition::new(Arc::clone(&topic), partition)));
+    }
+    Ok(member)
+}
+
+/// The topics of an assignment and how many partitions they had.
+fn memo(topics: &Topics) -> Result<BytesMut, ProtocolErrorKind> {
+    let counts: Vec<(&Arc<str>, Vec<i32>)> = topics
+        .iter()
+        .map(|(topic, partitions)| (topic, vec![i32::try_from(partitions).unwrap_or(i32::MAX)]))
+        .collect();
+    let mut out = BytesMut::new();
+    put_topic_partitions(&mut out, &counts)?;
+    Ok(out)
+}
+
+fn read_memo(bytes: &[u8]) -> Option<Topics> {
+    let topics = TopicPartitions::parse(&mut Reader::new(bytes)).ok()?;
+    topics.iter().map(|(topic, mut count)| Some((topic, usize::try_from(count.next()?).ok()?))).collect()
+}
