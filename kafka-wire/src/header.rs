@@ -164,4 +164,29 @@ mod tests {
         let (header, _) = RequestHeader::decode(&frame).unwrap();
         assert_eq!((header.api, header.version), (Api::ApiVersions, 99));
     }
+
+    #[test]
+    fn mutated_headers_decode_or_fail_without_a_copy() {
+        let seed = fastrand::u64(..);
+        println!("SEED={seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        for _ in 0..50_000 {
+            let api = *random.choice(Api::ALL).unwrap();
+            let version = random.i16(0..14);
+            let header = RequestHeader { api, version, correlation_id: 1, client_id: Some("client") };
+            let mut bytes = header.encode(0).unwrap()[4..].to_vec();
+            bytes.truncate(random.usize(..=bytes.len() + 4));
+            if let Some(byte) = random.choice(&mut bytes[..]) {
+                *byte = random.u8(..);
+            }
+            let frame = Bytes::from(bytes);
+            let (outcome, used) =
+                counting_alloc::measure(|| RequestHeader::decode(&frame).map(|(_, body)| body.len()));
+            assert!(outcome.unwrap_or(0) <= frame.len());
+            // A shared handle to the frame.
+            assert!(used.bytes < 100, "{used:?}");
+            let (_, used) = counting_alloc::measure(|| decode_response_header(api, version, &frame).is_ok());
+            assert!(used.bytes < 100, "{used:?}");
+        }
+    }
 }
