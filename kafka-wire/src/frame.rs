@@ -145,6 +145,7 @@ fn is_http(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::seeded;
 
     fn frame(length: usize) -> Vec<u8> {
         let mut bytes = (length as i32).to_be_bytes().to_vec();
@@ -178,9 +179,7 @@ mod tests {
 
     #[test]
     fn memory_follows_the_bytes_received_and_not_the_prefix() {
-        let seed = fastrand::u64(..);
-        println!("SEED={seed}");
-        let mut random = fastrand::Rng::with_seed(seed);
+        let mut random = seeded();
         let part = vec![0; 300_000];
         for announced in [10, 1000, 70_000, 500_000, 2_000_000, MAX_FRAME] {
             let mut received = 0;
@@ -207,9 +206,7 @@ mod tests {
 
     #[test]
     fn mutated_streams_end_in_frames_or_errors() {
-        let seed = fastrand::u64(..);
-        println!("SEED={seed}");
-        let mut random = fastrand::Rng::with_seed(seed);
+        let mut random = seeded();
         for _ in 0..20_000 {
             let mut stream: Vec<u8> = (0..4).flat_map(|_| frame(random.usize(..50))).collect();
             for _ in 0..random.usize(..3) {

@@ -20,12 +20,10 @@ pub mod produce;
 pub mod record_batch;
 pub mod shape;
 mod shape_tables;
+#[cfg(test)]
+mod testing;
 
 pub use address::NodeAddress;
 pub use api::{Api, Request, VersionRange};
 pub use error::{ProtocolError, ProtocolErrorKind};
 pub use error_code::ErrorCode;
-
-#[cfg(test)]
-#[global_allocator]
-static ALLOCATOR: counting_alloc::CountingAlloc = counting_alloc::CountingAlloc;

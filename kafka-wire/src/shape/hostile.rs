@@ -5,8 +5,9 @@ use fastrand::Rng;
 
 use super::check;
 use super::sample::{lean_sample, sample};
-use super::tests::{messages, seeded};
+use super::tests::messages;
 use crate::api::recode;
+use crate::testing::seeded;
 
 /// What a decoder may ask for, for each byte received.
 const BYTES_PER_BYTE: u64 = 512;

@@ -1,12 +1,12 @@
 //! The shape pass against kafka-protocol: equal on what is well formed, in front of it on everything else.
 
 use bytes::Bytes;
-use fastrand::Rng;
 
 use super::sample::sample;
 use super::*;
 use crate::api::{Request, recode};
 use crate::messages::{ApiVersionsRequest, MetadataRequest, OffsetCommitRequest, OffsetCommitResponse};
+use crate::testing::seeded;
 
 const DIRECTIONS: [Direction; 2] = [Direction::Request, Direction::Response];
 
@@ -16,12 +16,6 @@ pub(super) fn messages() -> impl Iterator<Item = (Api, i16, Direction)> {
     let versions =
         apis.flat_map(|api| (api.versions().min..=api.versions().max).map(|version| (*api, version)));
     versions.flat_map(|(api, version)| DIRECTIONS.map(|direction| (api, version, direction)))
-}
-
-pub(super) fn seeded() -> Rng {
-    let seed = std::env::var("SEED").map_or_else(|_| Rng::new().u64(..), |seed| seed.parse().unwrap());
-    println!("SEED={seed}");
-    Rng::with_seed(seed)
 }
 
 fn fault(api: Api, version: i16, direction: Direction, body: &[u8]) -> ProtocolErrorKind {
