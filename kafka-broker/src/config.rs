@@ -173,7 +173,8 @@ pub(crate) static BROKER_CONFIGS: &[ConfigDef] = &[
     fixed("num.partitions", "1", Kind::Int(1)),
     fixed("offset.metadata.max.bytes", "4096", Kind::Int(0)),
     fixed("offsets.retention.minutes", "10080", Kind::Int(1)),
-    dynamic("producer.id.expiration.ms", "86400000", Kind::Int(1)),
+    // Kafka can change it at any time; here logs keep the value they started with.
+    fixed("producer.id.expiration.ms", "86400000", Kind::Int(1)),
     // Kafka's -1 is no limit: half-received frames of all connections share this much memory.
     fixed("queued.max.request.bytes", "268435456", Kind::Long(1_048_576)),
     fixed("replica.selector.class", "", Kind::Text),

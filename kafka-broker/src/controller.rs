@@ -14,6 +14,9 @@ use crate::partition::Partition;
 /// What a cluster holds at most: a hostile client could otherwise fill the memory of a test.
 const MOST_PARTITIONS: usize = 10_000;
 
+/// Longest topic name, in characters.
+const LONGEST_NAME: usize = 249;
+
 /// Why a change was not made: the code and message a response carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
@@ -122,7 +125,7 @@ impl Controller {
                 return Err(Refusal::new(ErrorCode::TOPIC_DELETION_DISABLED, "delete.topic.enable is false"));
             }
             let mut next = image.clone();
-            let topic = next.topics.remove(name).ok_or_else(|| unknown_topic(name))?;
+            let topic = next.topics.remove(name).ok_or_else(unknown_topic)?;
             next.topic_names.remove(&topic.id);
             for partition in &topic.partitions {
                 partition.partition.delete();
@@ -140,7 +143,7 @@ impl Controller {
         validate_only: bool,
     ) -> Result<Arc<Topic>, Refusal> {
         self.change(|image, _| {
-            let topic = image.topic(name).ok_or_else(|| unknown_topic(name))?;
+            let topic = image.topic(name).ok_or_else(unknown_topic)?;
             let invalid = |message: String| Refusal::new(ErrorCode::INVALID_PARTITIONS, message);
             let now = topic.partitions.len();
             let added = usize::try_from(total).unwrap_or_default().saturating_sub(now);
@@ -155,8 +158,10 @@ impl Controller {
             check_room(image, added)?;
             let assignment = match assignment {
                 Some(assignment) if assignment.len() != added => {
-                    let message =
-                        format!("Attempted to add {added} partition(s), but {} assigned", assignment.len());
+                    let given = assignment.len();
+                    let message = format!(
+                        "Attempted to add {added} additional partition(s), but {given} were assigned."
+                    );
                     return Err(Refusal::new(ErrorCode::INVALID_REPLICA_ASSIGNMENT, message));
                 }
                 Some(assignment) => checked_assignment(image, assignment)?,
@@ -185,10 +190,14 @@ impl Controller {
         validate_only: bool,
     ) -> Result<(), Refusal> {
         self.change(|image, _| {
-            let topic = image.topic(name).ok_or_else(|| unknown_topic(name))?;
+            let topic = image.topic(name).ok_or_else(unknown_topic)?;
             let mut overrides = if replace { BTreeMap::new() } else { topic.overrides.clone() };
             for (name, change) in changes {
-                let def = topic_def(name)?;
+                let def = match topic_def(name) {
+                    // There is nothing to delete, which is as well.
+                    Err(_) if *change == ConfigChange::Delete => continue,
+                    def => def?,
+                };
                 let inherited = image.configs.topic_values(&BTreeMap::new(), def);
                 apply(&mut overrides, def, change, inherited.first().map_or("", |value| &value.value))?;
             }
@@ -247,9 +256,9 @@ impl Controller {
     /// Makes a live replica the leader of a partition, in a new epoch.
     pub(crate) fn move_leader(&self, name: &str, partition: i32, leader: i32) -> Result<(), Refusal> {
         self.change(|image, _| {
-            let mut topic = Topic::clone(image.topic(name).ok_or_else(|| unknown_topic(name))?);
+            let mut topic = Topic::clone(image.topic(name).ok_or_else(unknown_topic)?);
             let place = usize::try_from(partition).ok().and_then(|at| topic.partitions.get_mut(at));
-            let place = place.ok_or_else(|| unknown_topic(name))?;
+            let place = place.ok_or_else(unknown_topic)?;
             if !place.replicas.contains(&leader) || image.live_broker(leader).is_none() {
                 let message = format!("{leader} is not a live replica of {name}-{partition}");
                 return Err(Refusal::new(ErrorCode::REPLICA_NOT_AVAILABLE, message));
@@ -269,9 +278,9 @@ impl Controller {
         may_change_factor: bool,
     ) -> Result<(), Refusal> {
         self.change(|image, _| {
-            let mut topic = Topic::clone(image.topic(name).ok_or_else(|| unknown_topic(name))?);
+            let mut topic = Topic::clone(image.topic(name).ok_or_else(unknown_topic)?);
             let place = usize::try_from(partition).ok().and_then(|at| topic.partitions.get_mut(at));
-            let place = place.ok_or_else(|| unknown_topic(name))?;
+            let place = place.ok_or_else(unknown_topic)?;
             if !may_change_factor && replicas.len() != place.replicas.len() {
                 let message =
                     format!("The replication factor is {}, not {}", place.replicas.len(), replicas.len());
@@ -360,10 +369,19 @@ impl PartitionImage {
 pub(crate) fn check_name(image: &Image, name: &str) -> Result<(), Refusal> {
     let invalid = |message: String| Err(Refusal::new(ErrorCode::INVALID_TOPIC_EXCEPTION, message));
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if name.is_empty() || name == "." || name == ".." || name.len() > 249 || !name.chars().all(legal) {
-        return invalid(format!(
-            "Topic name '{name}' is illegal: 1 to 249 characters of ASCII letters, digits, '.', '_' and '-', not '.' or '..'"
-        ));
+    let fault = match name {
+        "" => Some("the empty string is not allowed".to_owned()),
+        "." | ".." => Some(format!("'{name}' is not allowed")),
+        _ if name.len() > LONGEST_NAME => {
+            Some(format!("the length of '{name}' is longer than the max allowed length {LONGEST_NAME}"))
+        }
+        _ if !name.chars().all(legal) => Some(format!(
+            "'{name}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"
+        )),
+        _ => None,
+    };
+    if let Some(fault) = fault {
+        return invalid(format!("Topic name is invalid: {fault}"));
     }
     if image.topic(name).is_some() {
         let message = format!("Topic '{name}' already exists.");
@@ -398,7 +416,7 @@ fn place(
 ) -> Result<Vec<Vec<i32>>, Refusal> {
     let live: Vec<i32> = image.live_brokers().map(|broker| broker.id).collect();
     let Some(partitions) = usize::try_from(partitions).ok().filter(|count| *count > 0) else {
-        let message = "Number of partitions must be larger than 0.";
+        let message = "Number of partitions was set to an invalid non-positive value.";
         return Err(Refusal::new(ErrorCode::INVALID_PARTITIONS, message));
     };
     check_room(image, partitions)?;
@@ -409,7 +427,15 @@ fn place(
             Ok((first..first + partitions).map(replicas).collect())
         }
         _ => {
-            let message = format!("Replication factor {replication} with {} live broker(s)", live.len());
+            let message = if replication > 0 {
+                let live = live.len();
+                format!(
+                    "Unable to replicate the partition {replication} time(s): The target replication factor of \
+                     {replication} cannot be reached because only {live} broker(s) are live."
+                )
+            } else {
+                "Replication factor must be larger than 0, or -1 to use the default value.".to_owned()
+            };
             Err(Refusal::new(ErrorCode::INVALID_REPLICATION_FACTOR, message))
         }
     }
@@ -420,10 +446,19 @@ fn checked_assignment(image: &Image, assignment: Vec<Vec<i32>>) -> Result<Vec<Ve
     let invalid = |message: &str| Refusal::new(ErrorCode::INVALID_REPLICA_ASSIGNMENT, message);
     let first = assignment.first().ok_or_else(|| invalid("No partition is assigned"))?;
     for replicas in &assignment {
-        let known = replicas.iter().all(|id| image.brokers.contains_key(id));
-        let repeated = replicas.iter().enumerate().any(|(at, id)| replicas[..at].contains(id));
-        if replicas.is_empty() || replicas.len() != first.len() || !known || repeated {
-            return Err(invalid("Every partition needs as many replicas, each a known broker, none twice"));
+        let manual = "The manual partition assignment includes";
+        if replicas.is_empty() {
+            return Err(invalid(&format!("{manual} an empty replica list.")));
+        }
+        if let Some(id) = replicas.iter().find(|id| !image.brokers.contains_key(id)) {
+            return Err(invalid(&format!("{manual} broker {id}, but no such broker is registered.")));
+        }
+        if let Some((_, id)) = replicas.iter().enumerate().find(|(at, id)| replicas[..*at].contains(id)) {
+            return Err(invalid(&format!("{manual} the broker {id} more than once.")));
+        }
+        if replicas.len() != first.len() {
+            let (one, other) = (replicas.len(), first.len());
+            return Err(invalid(&format!("{manual} partitions with {one} and with {other} replica(s).")));
         }
     }
     Ok(assignment)
@@ -452,10 +487,13 @@ fn apply(
     inherited: &str,
 ) -> Result<(), Refusal> {
     let now = set.get(def.name).map_or(inherited, String::as_str);
-    let listed = || -> Result<Vec<String>, Refusal> {
+    let listed = |operation: &str| -> Result<Vec<String>, Refusal> {
         match def.kind {
             config::Kind::List(_) => Ok(config::list(now).map(str::to_owned).collect()),
-            _ => Err(invalid_config(format!("Can't append to or subtract from {}: not a list", def.name))),
+            _ => {
+                let name = def.name;
+                Err(invalid_config(format!("Can't {operation} to key {name} because its type is not LIST.")))
+            }
         }
     };
     let value = match change {
@@ -465,7 +503,7 @@ fn apply(
         }
         ConfigChange::Set(value) => value.clone(),
         ConfigChange::Append(value) => {
-            let mut words = listed()?;
+            let mut words = listed("APPEND")?;
             for word in config::list(value) {
                 if !words.iter().any(|known| known == word) {
                     words.push(word.to_owned());
@@ -474,7 +512,7 @@ fn apply(
             words.join(",")
         }
         ConfigChange::Subtract(value) => {
-            let mut words = listed()?;
+            let mut words = listed("SUBTRACT")?;
             words.retain(|word| !config::list(value).any(|gone| gone == word));
             words.join(",")
         }
@@ -492,9 +530,9 @@ fn invalid_config(message: String) -> Refusal {
     Refusal::new(ErrorCode::INVALID_CONFIG, message)
 }
 
-fn unknown_topic(name: &str) -> Refusal {
-    let message = format!("This server does not host the topic-partition {name}.");
-    Refusal::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, message)
+fn unknown_topic() -> Refusal {
+    let code = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+    Refusal::new(code, code.message())
 }
 
 /// An id that Kafka could have made: not reserved, and not starting with '-' when printed.
@@ -616,7 +654,8 @@ mod tests {
         alter("cleanup.policy", ConfigChange::Delete).unwrap();
         assert!(!controller.image().topic("t").unwrap().config.compacted);
         assert_eq!(code(alter("retention.ms", ConfigChange::Append("1".into()))), ErrorCode::INVALID_CONFIG);
-        assert_eq!(code(alter("no.such", ConfigChange::Delete)), ErrorCode::INVALID_CONFIG);
+        assert_eq!(code(alter("no.such", ConfigChange::Set("1".into()))), ErrorCode::INVALID_CONFIG);
+        alter("no.such", ConfigChange::Delete).unwrap();
     }
 
     #[test]

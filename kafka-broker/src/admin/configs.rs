@@ -37,7 +37,9 @@ pub(crate) async fn describe(
             Some(keys) => keys.iter().any(|key| key.as_str() == def.name),
         };
         let described = described.unwrap_or_default().into_iter().filter(|(def, _)| wanted(def));
-        let configs = described.filter_map(|(def, values)| show(def, values, request.include_synonyms));
+        let configs = described.filter_map(|(def, values)| {
+            show(def, values, request.include_synonyms, resource.resource_type == TOPIC)
+        });
         DescribeConfigsResult::default()
             .with_error_code(code)
             .with_error_message(message)
@@ -91,6 +93,7 @@ fn show(
     def: &'static ConfigDef,
     values: Vec<ConfigValue>,
     synonyms: bool,
+    of_topic: bool,
 ) -> Option<DescribeConfigsResourceResult> {
     let in_force = values.first()?;
     let config = DescribeConfigsResourceResult::default()
@@ -98,11 +101,15 @@ fn show(
         .with_value(Some(text(&*in_force.value)))
         .with_read_only(def.read_only)
         .with_config_source(in_force.source as i8)
-        .with_config_type(def.kind.type_code());
+        .with_config_type(def.kind.type_code())
+        .with_documentation(None);
     if !synonyms {
         return Some(config);
     }
-    let synonyms = values.into_iter().map(|value| {
+    // A topic setting that no broker setting stands behind has no synonym by default.
+    let is_synonym =
+        |value: &ConfigValue| value.source != Source::Default || value.name != def.name || !of_topic;
+    let synonyms = values.into_iter().filter(is_synonym).map(|value| {
         DescribeConfigsSynonym::default()
             .with_name(text(value.name))
             .with_value(Some(text(value.value)))
