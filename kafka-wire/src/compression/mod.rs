@@ -201,7 +201,7 @@ impl fmt::Debug for Compressor {
 /// Working memory to decompress one batch after another, of any codec, each within a limit.
 pub struct Decompressor {
     limit: usize,
-    spare: BytesMut,
+    spare: Vec<u8>,
     gzip: Option<gzip::Reader>,
     snappy: snappy::Reader,
     zstd: zstd::Reader,
@@ -212,7 +212,7 @@ impl Decompressor {
     pub fn new(limit: usize) -> Decompressor {
         Decompressor {
             limit,
-            spare: BytesMut::new(),
+            spare: Vec::new(),
             gzip: None,
             snappy: snappy::Reader::new(),
             zstd: zstd::Reader::new(),
@@ -232,7 +232,7 @@ impl Decompressor {
         let mut out = std::mem::take(&mut self.spare);
         out.clear();
         self.decompress_into(compression, input, &mut out)?;
-        Ok(out.freeze())
+        Ok(Bytes::from(out))
     }
 
     /// Decompresses `input` and appends the result to `out`.
@@ -243,7 +243,7 @@ impl Decompressor {
         &mut self,
         compression: Compression,
         input: &[u8],
-        out: &mut BytesMut,
+        out: &mut Vec<u8>,
     ) -> Result<(), CompressionError> {
         let mut out = Output::new(compression, out, self.limit);
         match compression {
@@ -257,10 +257,11 @@ impl Decompressor {
 
     /// Takes a batch's memory back for the next one, unless something still refers to it.
     pub fn recycle(&mut self, bytes: Bytes) {
-        if let Ok(buffer) = bytes.try_into_mut()
-            && buffer.capacity() > self.spare.capacity()
-        {
-            self.spare = buffer;
+        if bytes.is_unique() {
+            let buffer = Vec::from(bytes);
+            if buffer.capacity() > self.spare.capacity() {
+                self.spare = buffer;
+            }
         }
     }
 }
@@ -285,7 +286,7 @@ pub fn decompress(
     compression: Compression,
     input: &[u8],
     limit: usize,
-    out: &mut BytesMut,
+    out: &mut Vec<u8>,
 ) -> Result<(), CompressionError> {
     Decompressor::new(limit).decompress_into(compression, input, out)
 }

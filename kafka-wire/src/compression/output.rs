@@ -1,7 +1,5 @@
 //! Where decompressed bytes go: a buffer that grows with what is produced and refuses to pass the limit.
 
-use bytes::BytesMut;
-
 use super::{Compression, CompressionError};
 
 /// Compressed records rarely shrink more than this, so reserving as much at once saves most regrowth.
@@ -9,20 +7,29 @@ const USUAL_RATIO: usize = 4;
 
 pub(super) struct Output<'a> {
     codec: Compression,
-    buffer: &'a mut BytesMut,
+    buffer: &'a mut Vec<u8>,
     start: usize,
     limit: usize,
 }
 
 impl<'a> Output<'a> {
-    pub(super) fn new(codec: Compression, buffer: &'a mut BytesMut, limit: usize) -> Output<'a> {
+    pub(super) fn new(codec: Compression, buffer: &'a mut Vec<u8>, limit: usize) -> Output<'a> {
         let start = buffer.len();
         Output { codec, buffer, start, limit }
     }
 
     /// Makes room for what `input_len` bytes usually decompress to.
     pub(super) fn expect(&mut self, input_len: usize) {
-        self.buffer.reserve(input_len.saturating_mul(USUAL_RATIO).min(self.left()));
+        self.reserve(input_len.saturating_mul(USUAL_RATIO).min(self.left()));
+    }
+
+    /// Makes room for `more` bytes, no more than are left: by doubling, but never beyond the limit.
+    fn reserve(&mut self, more: usize) {
+        let (len, capacity) = (self.buffer.len(), self.buffer.capacity());
+        if len + more > capacity {
+            let doubled = capacity.saturating_mul(2).min(self.start.saturating_add(self.limit));
+            self.buffer.reserve_exact(doubled.max(len + more) - len);
+        }
     }
 
     /// What was produced.
@@ -39,6 +46,7 @@ impl<'a> Output<'a> {
         if bytes.len() > self.left() {
             return Err(self.too_large());
         }
+        self.reserve(bytes.len());
         self.buffer.extend_from_slice(bytes);
         Ok(())
     }
@@ -52,6 +60,7 @@ impl<'a> Output<'a> {
     ) -> Result<usize, E> {
         let room = room.min(self.left());
         let before = self.buffer.len();
+        self.reserve(room);
         self.buffer.resize(before + room, 0);
         let (produced, new) = self.buffer.split_at_mut(before);
         let filled = fill(&produced[self.start..], new);

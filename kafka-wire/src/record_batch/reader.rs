@@ -117,6 +117,11 @@ impl DecodedBatch {
     pub fn body(&self) -> &Bytes {
         &self.body
     }
+
+    /// The same by value, for [`Decompressor::recycle`].
+    pub fn into_body(self) -> Bytes {
+        self.body
+    }
 }
 
 /// The records of a batch, borrowed; ends after the first error. From [`DecodedBatch::records`].
