@@ -433,6 +433,18 @@ fn a_compressed_batch_is_held_to_its_count_after_decompression() {
 }
 
 #[test]
+fn a_batch_that_moves_to_another_buffer_keeps_its_records() {
+    let records = random_records(&mut fastrand::Rng::with_seed(5));
+    let mut moving = writer(&records);
+    let used = moving.move_to(BytesMut::with_capacity(1 << 20));
+    assert_eq!(used.len(), moving.len());
+    moving.append(7, None, Some(b"last"), &[]).unwrap();
+    let read = plain(owned(moving.finish().unwrap().freeze()).unwrap());
+    assert_eq!(read.len(), records.len() + 1);
+    assert_eq!(read[..records.len()], records[..]);
+}
+
+#[test]
 fn what_does_not_fit_is_refused_and_the_batch_stays_usable() {
     assert_eq!(BatchWriter::new(BytesMut::new()).finish().unwrap_err(), BatchError::Empty);
     let mut writer = BatchWriter::new(BytesMut::new());

@@ -221,6 +221,13 @@ impl BatchWriter {
         if self.is_empty() { super::NO_TIMESTAMP } else { self.max_timestamp }
     }
 
+    /// Goes on in `buffer`, which should be larger, and gives back the one used so far.
+    pub fn move_to(&mut self, mut buffer: BytesMut) -> BytesMut {
+        buffer.clear();
+        buffer.extend_from_slice(&self.buffer);
+        std::mem::replace(&mut self.buffer, buffer)
+    }
+
     /// Gives the buffer back without making a batch.
     pub fn into_buffer(self) -> BytesMut {
         self.buffer
