@@ -110,6 +110,14 @@ pub enum ErrorKind {
         /// Why the others were refused.
         code: ErrorCode,
     },
+    /// The partition's log does not continue where this producer's sequence of batches does, and it cannot be found out
+    /// whether an attempt to write the record succeeded before.
+    SequenceLost {
+        /// Where it was to go.
+        partition: TopicPartition,
+        /// What the last attempt came to.
+        last: Option<Error>,
+    },
     /// The producer was closed or dropped first.
     Closed,
 }
@@ -141,7 +149,8 @@ impl Error {
             ErrorKind::Client(error) | ErrorKind::BlockedTooLong { last: Some(error), .. } => {
                 error.error_code()
             }
-            ErrorKind::DeliveryTimedOut { last: Some(last), .. } => last.error_code(),
+            ErrorKind::DeliveryTimedOut { last: Some(last), .. }
+            | ErrorKind::SequenceLost { last: Some(last), .. } => last.error_code(),
             _ => None,
         }
     }
@@ -156,6 +165,7 @@ impl Error {
             | ErrorKind::TopicNotLoaded(_)
             | ErrorKind::BlockedTooLong { .. }
             | ErrorKind::DeliveryTimedOut { .. }
+            | ErrorKind::SequenceLost { .. }
             | ErrorKind::SameBatch { .. } => true,
             ErrorKind::Serialize { .. }
             | ErrorKind::InvalidRecord { .. }
@@ -224,6 +234,9 @@ impl fmt::Display for Error {
                     "{partition} refused another record of the batch with {code}, and wrote none of it"
                 )?;
             }
+            ErrorKind::SequenceLost { partition, .. } => {
+                write!(f, "{partition} lost its place in the producer's sequence")?;
+            }
             ErrorKind::Closed => f.write_str("the producer is closed")?,
         }
         match self.fate() {
@@ -241,7 +254,8 @@ impl std::error::Error for Error {
             ErrorKind::Client(error) => error.source(),
             ErrorKind::Serialize { source, .. } => Some(source.as_ref()),
             ErrorKind::BlockedTooLong { last: Some(last), .. } => Some(last),
-            ErrorKind::DeliveryTimedOut { last: Some(last), .. } => Some(last),
+            ErrorKind::DeliveryTimedOut { last: Some(last), .. }
+            | ErrorKind::SequenceLost { last: Some(last), .. } => Some(last),
             _ => None,
         }
     }

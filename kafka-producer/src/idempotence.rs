@@ -174,9 +174,27 @@ impl<B: Stampable> Pipeline<B> {
         self.entries.is_empty()
     }
 
-    /// The batches in order, with what is known about each one's fate so far.
-    pub(crate) fn batches(&self) -> impl Iterator<Item = (&B, Fate)> {
-        self.entries.iter().filter(|entry| !entry.expired).map(|entry| (&entry.batch, entry.fate()))
+    /// How many batches are stamped and not settled.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The batches in order, without those that expired.
+    pub(crate) fn batches(&self) -> impl Iterator<Item = &B> {
+        self.entries.iter().filter(|entry| !entry.expired).map(|entry| &entry.batch)
+    }
+
+    pub(crate) fn batches_mut(&mut self) -> impl Iterator<Item = &mut B> {
+        self.entries.iter_mut().filter(|entry| !entry.expired).map(|entry| &mut entry.batch)
+    }
+
+    /// The batch that [`retry`](Self::retry) would send.
+    pub(crate) fn oldest(&self) -> Option<&B> {
+        self.entries.front().map(|entry| &entry.batch)
+    }
+
+    pub(crate) fn oldest_mut(&mut self) -> Option<&mut B> {
+        self.entries.front_mut().map(|entry| &mut entry.batch)
     }
 
     /// Whether a request that holds a batch of this partition is unanswered.

@@ -57,6 +57,11 @@ impl Memory {
         self.capacity
     }
 
+    /// `batch.size` in bytes.
+    pub(crate) fn batch_size(&self) -> usize {
+        self.batch_size
+    }
+
     /// Bytes that nobody holds credit for.
     pub(crate) fn available(&self) -> usize {
         self.credit.available_permits()
@@ -112,9 +117,7 @@ impl Memory {
 
     /// Keeps the memory of bytes that were sent, unless somebody still holds them: a socket write, say.
     pub(crate) fn recycle_sent(&self, bytes: Bytes) {
-        if bytes.len() * GROWTH > self.batch_size
-            && let Ok(buffer) = bytes.try_into_mut()
-        {
+        if let Ok(buffer) = bytes.try_into_mut() {
             self.recycle(buffer);
         }
     }

@@ -1,0 +1,375 @@
+//! Collects records into batches: one slot per partition, into whose open batch a record is encoded in place.
+//!
+//! Appending takes the slot's mutex and, once per batch, the memory's and the sender's. Nothing is compressed, awaited or
+//! logged under any of them.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::{ArcSwap, Guard};
+use kafka_wire::record_batch::{BatchWriter, HEADER_LEN, HeaderRef};
+use tokio::time::Instant;
+
+use crate::batch::Batch;
+use crate::clock::Clock;
+use crate::completion::{BatchCompletion, Delivery};
+use crate::ledger::{Completer, Ledger};
+use crate::memory::{Memory, Room};
+use crate::notices::{Notice, Notices};
+use crate::partitioner::{Load, Sticky};
+
+/// What the producer's handles and its sender share.
+#[derive(Debug)]
+pub(crate) struct Accumulator {
+    topics: ArcSwap<Topics>,
+    /// Guards the creation of slots; holds the number of the next one.
+    next_slot: Mutex<u32>,
+    pub(crate) memory: Memory,
+    pub(crate) clock: Clock,
+    pub(crate) notices: Notices,
+    ledger: Arc<Ledger>,
+    settings: Settings,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) batch_size: usize,
+    pub(crate) buffer_memory: usize,
+    pub(crate) adaptive_partitioning: bool,
+    /// Whether an open batch may be sent at once: there is no `linger`.
+    pub(crate) eager: bool,
+    pub(crate) seed: u64,
+}
+
+type Topics = HashMap<Arc<str>, Arc<TopicSlots>, foldhash::fast::RandomState>;
+
+/// The slots of a topic's partitions.
+#[derive(Debug)]
+pub(crate) struct TopicSlots {
+    pub(crate) name: Arc<str>,
+    /// By partition. A topic created anew with fewer partitions keeps the slots of those that are gone until they are
+    /// empty, but takes no records for them.
+    slots: Vec<Arc<Slot>>,
+    partitions: usize,
+    sticky: Arc<Sticky>,
+}
+
+/// A record's parts as bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Encoded<'a> {
+    pub(crate) key: Option<&'a [u8]>,
+    pub(crate) value: Option<&'a [u8]>,
+    pub(crate) headers: &'a [HeaderRef<'a>],
+    pub(crate) timestamp: Option<i64>,
+}
+
+impl Encoded<'_> {
+    /// The bytes it takes at most in a batch of its own.
+    pub(crate) fn size_alone(&self) -> usize {
+        HEADER_LEN + self.size()
+    }
+
+    fn size(&self) -> usize {
+        BatchWriter::record_size_upper_bound(self.key, self.value, self.headers)
+    }
+}
+
+/// Why a record was not appended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Credit for so many bytes is needed first; bring it along.
+    NeedsRoom(usize),
+    /// The record does not fit Kafka's format.
+    Malformed(kafka_wire::record_batch::BatchError),
+    Closed,
+}
+
+impl Accumulator {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self {
+            topics: ArcSwap::default(),
+            next_slot: Mutex::new(0),
+            memory: Memory::new(settings.buffer_memory, settings.batch_size),
+            clock: Clock::new(),
+            notices: Notices::default(),
+            ledger: Arc::default(),
+            settings,
+        }
+    }
+
+    /// The topics that were opened so far.
+    pub(crate) fn topics(&self) -> Guard<Arc<Topics>> {
+        self.topics.load()
+    }
+
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Makes slots for a topic's partitions, as many as it has now.
+    pub(crate) fn open_topic(&self, name: &Arc<str>, partitions: usize) -> Arc<TopicSlots> {
+        let mut next_slot = self.next_slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let topics = self.topics.load_full();
+        let known = topics.get(name);
+        if let Some(known) = known
+            && known.partitions == partitions
+        {
+            return known.clone();
+        }
+        let mut slots = known.map(|known| known.slots.clone()).unwrap_or_default();
+        while slots.len() < partitions {
+            slots.push(Arc::new(Slot::new(*next_slot, name.clone(), slots.len() as i32)));
+            *next_slot += 1;
+        }
+        let sticky = known.map_or_else(
+            || {
+                let seed = self.settings.seed.wrapping_add(u64::from(*next_slot));
+                Arc::new(Sticky::new(self.settings.batch_size, self.settings.adaptive_partitioning, seed))
+            },
+            |known| known.sticky.clone(),
+        );
+        let opened = Arc::new(TopicSlots { name: name.clone(), slots, partitions, sticky });
+        let mut topics = Topics::clone(&topics);
+        topics.insert(name.clone(), opened.clone());
+        self.topics.store(Arc::new(topics));
+        opened
+    }
+
+    /// Encodes a record into the open batch of a partition, or into a new one. `room` is credit that the caller waited
+    /// for; what is not used of it stays there.
+    pub(crate) fn append(
+        &self,
+        slot: &Arc<Slot>,
+        record: &Encoded<'_>,
+        room: &mut Option<Room>,
+    ) -> Result<Appended, Refusal> {
+        let size = record.size();
+        let mut lane = slot.lane();
+        let mut notice = None;
+        let fits = match &mut lane.open {
+            Some(open) => open.has_room_for(size, &self.memory)?,
+            None => false,
+        };
+        if !fits {
+            if lane.closed {
+                return Err(Refusal::Closed);
+            }
+            if let Some(full) = lane.seal() {
+                lane.sealed.push_back(full);
+                notice = Some(Notice::Full);
+            }
+            match self.open(slot, &mut lane, HEADER_LEN + size, room) {
+                Ok(()) if self.settings.eager => notice = Some(Notice::Full),
+                Ok(()) => notice = notice.or(Some(Notice::Opened)),
+                Err(refusal) => {
+                    self.tell(slot, lane, notice);
+                    return Err(refusal);
+                }
+            }
+        }
+        let Some(open) = &mut lane.open else { return Err(Refusal::Closed) };
+        let timestamp = record.timestamp.unwrap_or_else(|| self.clock.cached_ms());
+        let appended = open
+            .writer
+            .append(timestamp, record.key, record.value, record.headers)
+            .map(|index| Delivery::new(open.completer.completion().clone(), index, timestamp));
+        self.tell(slot, lane, notice);
+        let delivery = appended.map_err(Refusal::Malformed)?;
+        Ok(Appended { delivery, size, began_batch: notice.is_some() })
+    }
+
+    /// Lets go of the slot and tells the sender what happened there.
+    fn tell(&self, slot: &Arc<Slot>, mut lane: MutexGuard<'_, Lane>, notice: Option<Notice>) {
+        let Some(notice) = notice else { return };
+        let listed = std::mem::replace(&mut lane.listed, true);
+        drop(lane);
+        self.notices.post((!listed).then_some(slot), notice);
+    }
+
+    fn open(
+        &self,
+        slot: &Slot,
+        lane: &mut Lane,
+        size: usize,
+        room: &mut Option<Room>,
+    ) -> Result<(), Refusal> {
+        let size = self.memory.size_for(size.max(lane.usual_size.min(self.settings.batch_size)));
+        let room = match room.take_if(|room| room.size() >= size) {
+            Some(room) => room,
+            None => match self.memory.try_take(size) {
+                Ok(Some(room)) => room,
+                Ok(None) => return Err(Refusal::NeedsRoom(size)),
+                Err(_) => return Err(Refusal::Closed),
+            },
+        };
+        let completion = BatchCompletion::new(slot.topic.clone(), slot.partition);
+        lane.open = Some(Open {
+            writer: BatchWriter::new(self.memory.buffer(size)),
+            completer: Completer::new(completion, &self.ledger),
+            room,
+            created: self.clock.refresh(),
+        });
+        Ok(())
+    }
+}
+
+/// A record that was accepted.
+#[derive(Debug)]
+pub(crate) struct Appended {
+    pub(crate) delivery: Delivery,
+    /// The bytes it takes at most.
+    pub(crate) size: usize,
+    /// Whether the batch before it is full, or there was none.
+    pub(crate) began_batch: bool,
+}
+
+impl TopicSlots {
+    pub(crate) fn partitions(&self) -> usize {
+        self.partitions
+    }
+
+    /// The slots of all partitions that the topic has or had.
+    pub(crate) fn slots(&self) -> &[Arc<Slot>] {
+        &self.slots
+    }
+
+    /// The slot of a partition that the topic has.
+    pub(crate) fn slot(&self, partition: i32) -> Option<&Arc<Slot>> {
+        self.slots[..self.partitions].get(usize::try_from(partition).ok()?)
+    }
+
+    /// The partition for a record that could go to any.
+    pub(crate) fn sticky_partition(&self) -> i32 {
+        self.sticky.partition(self.partitions, |partition| self.slots[partition].load())
+    }
+
+    /// Counts a record that went to its [`sticky_partition`](Self::sticky_partition).
+    pub(crate) fn count_sticky(&self, partition: i32, appended: &Appended) {
+        self.sticky.appended(partition, appended.size, appended.began_batch, self.partitions, |partition| {
+            self.slots[partition].load()
+        });
+    }
+}
+
+/// Where the records of one partition are collected. On cache lines of its own, since neighbours are written by others.
+#[repr(align(128))]
+pub(crate) struct Slot {
+    /// Its place in the sender's table.
+    pub(crate) number: u32,
+    pub(crate) topic: Arc<str>,
+    pub(crate) partition: i32,
+    /// How many batches wait, for the choice of a partition; [`UNAVAILABLE`] without a leader.
+    load: AtomicU32,
+    /// Guards the batches that the sender has not taken. Held while a record is encoded, never across an await.
+    lane: Mutex<Lane>,
+}
+
+const UNAVAILABLE: u32 = u32::MAX;
+
+#[derive(Debug)]
+struct Lane {
+    open: Option<Open>,
+    sealed: VecDeque<Batch>,
+    /// Whether the sender was told to look here and has not done so.
+    listed: bool,
+    closed: bool,
+    /// How much the last batches held, as the size to begin the next one with.
+    usual_size: usize,
+}
+
+#[derive(Debug)]
+struct Open {
+    writer: BatchWriter,
+    completer: Completer,
+    room: Room,
+    created: Instant,
+}
+
+impl Open {
+    /// Whether `size` more bytes fit, after taking a larger buffer if need be and credit permits.
+    fn has_room_for(&mut self, size: usize, memory: &Memory) -> Result<bool, Refusal> {
+        let needed = self.writer.len() + size;
+        if needed <= self.room.size() {
+            return Ok(true);
+        }
+        let larger = memory.size_for(needed);
+        if needed > memory.batch_size() || larger <= self.room.size() {
+            return Ok(false);
+        }
+        match memory.try_take(larger - self.room.size()) {
+            Ok(Some(more)) => {
+                self.room.merge(more);
+                drop(self.writer.move_to(memory.buffer(larger)));
+                Ok(true)
+            }
+            Ok(None) => Ok(false),
+            Err(_) => Err(Refusal::Closed),
+        }
+    }
+}
+
+impl Lane {
+    fn seal(&mut self) -> Option<Batch> {
+        let Open { writer, completer, room, created } = self.open.take()?;
+        // Half of what it was, so that one small batch in between does not make the next one grow from the start.
+        self.usual_size = writer.len().max(self.usual_size / 2);
+        Some(Batch::new(writer, completer, room, created))
+    }
+}
+
+impl Slot {
+    fn new(number: u32, topic: Arc<str>, partition: i32) -> Self {
+        let lane = Lane { open: None, sealed: VecDeque::new(), listed: false, closed: false, usual_size: 0 };
+        Self { number, topic, partition, load: AtomicU32::new(0), lane: Mutex::new(lane) }
+    }
+
+    /// Moves the full batches to the end of `waiting`; returns when the open one was opened.
+    pub(crate) fn collect(&self, waiting: &mut VecDeque<Batch>) -> Option<Instant> {
+        let mut lane = self.lane();
+        lane.listed = false;
+        waiting.append(&mut lane.sealed);
+        lane.open.as_ref().map(|open| open.created)
+    }
+
+    /// Ends the open batch, after those that are full already, so that all can be sent.
+    pub(crate) fn seal_into(&self, waiting: &mut VecDeque<Batch>) {
+        let mut lane = self.lane();
+        waiting.append(&mut lane.sealed);
+        waiting.extend(lane.seal());
+    }
+
+    /// Takes no more records and hands out those it has.
+    pub(crate) fn close(&self, waiting: &mut VecDeque<Batch>) {
+        let mut lane = self.lane();
+        lane.closed = true;
+        waiting.append(&mut lane.sealed);
+        waiting.extend(lane.seal());
+    }
+
+    pub(crate) fn set_load(&self, load: Load) {
+        let load = match load {
+            Load::Unavailable => UNAVAILABLE,
+            Load::Queued(batches) => batches.min(UNAVAILABLE - 1),
+        };
+        self.load.store(load, Ordering::Relaxed);
+    }
+
+    fn load(&self) -> Load {
+        match self.load.load(Ordering::Relaxed) {
+            UNAVAILABLE => Load::Unavailable,
+            batches => Load::Queued(batches),
+        }
+    }
+
+    fn lane(&self) -> MutexGuard<'_, Lane> {
+        self.lane.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Slot({}-{})", self.topic, self.partition)
+    }
+}

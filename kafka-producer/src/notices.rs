@@ -1,0 +1,150 @@
+//! The way from those who append records to the sender: it is woken once when there is something to do, not for every
+//! batch.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Context;
+
+use futures_util::task::AtomicWaker;
+use tokio::time::Instant;
+
+use crate::accumulator::Slot;
+
+/// What the sender is told of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// A batch was opened: it is due after the linger time.
+    Opened,
+    /// A batch can be sent.
+    Full,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Notices {
+    state: Mutex<Noticed>,
+    sender: AtomicWaker,
+}
+
+/// Guards what the sender was told and has not taken note of.
+#[derive(Debug, Default)]
+struct Noticed {
+    slots: Vec<Arc<Slot>>,
+    send_everything: bool,
+    /// When the sender has to be done, once somebody closes the producer.
+    close_by: Option<Instant>,
+    signalled: bool,
+    /// The sender sleeps, and wakes by itself before a batch that is opened now would be due.
+    wakes_in_time: bool,
+}
+
+/// What is to be done besides looking at slots.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Orders {
+    /// Send every open batch without waiting for more records.
+    pub(crate) send_everything: bool,
+    /// Take no more records, and be done by then.
+    pub(crate) close_by: Option<Instant>,
+}
+
+impl Notices {
+    /// `slot` unless it is on the list already.
+    pub(crate) fn post(&self, slot: Option<&Arc<Slot>>, notice: Notice) {
+        let mut state = self.lock();
+        state.slots.extend(slot.cloned());
+        if notice == Notice::Full || !state.wakes_in_time {
+            self.signal(state);
+        }
+    }
+
+    /// Has every open batch sent without waiting for more records: somebody flushes, or waits for memory.
+    pub(crate) fn send_everything(&self) {
+        let mut state = self.lock();
+        state.send_everything = true;
+        self.signal(state);
+    }
+
+    /// Has the sender finish; of several times the earliest counts.
+    pub(crate) fn close_by(&self, deadline: Instant) {
+        let mut state = self.lock();
+        state.close_by = Some(state.close_by.map_or(deadline, |earlier| earlier.min(deadline)));
+        self.signal(state);
+    }
+
+    fn signal(&self, mut state: MutexGuard<'_, Noticed>) {
+        let news = !std::mem::replace(&mut state.signalled, true);
+        drop(state);
+        if news {
+            self.sender.wake();
+        }
+    }
+
+    /// Whether there is news since the last [`take`](Self::take); the task is woken when there is.
+    pub(crate) fn poll_signalled(&self, cx: &Context<'_>) -> bool {
+        self.sender.register(cx.waker());
+        self.lock().signalled
+    }
+
+    /// Moves the slots to look at to `slots`.
+    pub(crate) fn take(&self, slots: &mut Vec<Arc<Slot>>) -> Orders {
+        let mut state = self.lock();
+        slots.append(&mut state.slots);
+        state.signalled = false;
+        state.wakes_in_time = false;
+        Orders { send_everything: std::mem::take(&mut state.send_everything), close_by: state.close_by }
+    }
+
+    /// The sender is about to sleep; `wakes_in_time` if it will wake when the oldest open batch is due.
+    pub(crate) fn fall_asleep(&self, wakes_in_time: bool) {
+        self.lock().wakes_in_time = wakes_in_time;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Noticed> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn the_sender_is_woken_once_however_much_there_is_to_do() {
+        let (notices, wakes) = (Notices::default(), Arc::<Wakes>::default());
+        let waker = wakes.clone().into();
+        let cx = Context::from_waker(&waker);
+        assert!(!notices.poll_signalled(&cx));
+        for _ in 0..10 {
+            notices.post(None, Notice::Opened);
+            notices.post(None, Notice::Full);
+        }
+        assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
+        assert!(notices.poll_signalled(&cx));
+        notices.take(&mut vec![]);
+        assert!(!notices.poll_signalled(&cx));
+    }
+
+    #[test]
+    fn a_batch_that_is_opened_while_the_sender_will_wake_in_time_does_not_wake_it() {
+        let notices = Notices::default();
+        let cx = Context::from_waker(std::task::Waker::noop());
+        notices.fall_asleep(true);
+        notices.post(None, Notice::Opened);
+        assert!(!notices.poll_signalled(&cx));
+        notices.post(None, Notice::Full);
+        assert!(notices.poll_signalled(&cx));
+        notices.take(&mut vec![]);
+        notices.post(None, Notice::Opened);
+        assert!(notices.poll_signalled(&cx));
+    }
+}
