@@ -168,10 +168,10 @@ impl Client {
         self.0.cluster.resolve(route, &[], deadline).await.map(|broker| broker.id)
     }
 
-    /// Tells that the broker which a route led to denied being the right one, as `NOT_COORDINATOR` does for a part of
-    /// a request; the next look finds another.
-    pub fn forget(&self, route: &Route, node: NodeId) {
-        self.0.cluster.unreachable(route, Some(node));
+    /// Tells that the broker which a route led to, or whichever it leads to now, is not the right one or has been
+    /// silent for too long, as `NOT_COORDINATOR` does for a part of a request; the next look finds another.
+    pub fn forget(&self, route: &Route, node: impl Into<Option<NodeId>>) {
+        self.0.cluster.unreachable(route, node.into());
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub use kafka_protocol::messages::*;
 pub use kafka_protocol::protocol::StrBytes;
+pub use uuid::Uuid;
 
 // In newer versions than kafka-protocol has them.
 pub use crate::generated::{

@@ -20,10 +20,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use kafka_client::Client;
 use kafka_client::types::{OffsetAndMetadata, TopicPartition};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use super::committed::{Committed, committed};
 use crate::error::{Error, Result};
 
 /// What is committed: the next offset to read of each partition.
@@ -97,6 +99,8 @@ impl Membership {
 /// The consumer's side of its membership.
 #[derive(Debug)]
 pub(crate) struct GroupHandle {
+    pub(super) client: Client,
+    pub(super) group: Arc<str>,
     pub(super) commands: mpsc::UnboundedSender<Command>,
     pub(super) polls: Arc<Polls>,
     pub(super) membership: watch::Receiver<Membership>,
@@ -132,6 +136,21 @@ impl GroupHandle {
         if !offsets.is_empty() {
             let _ = self.commands.send(Command::Commit { offsets, deadline, done: None });
         }
+    }
+
+    /// What the group has committed for these partitions, by whichever member.
+    ///
+    /// # Errors
+    /// As [`committed`](super::committed::committed).
+    ///
+    /// # Cancel safety
+    /// Dropping it changes nothing.
+    pub(crate) async fn committed(
+        &self,
+        partitions: &[TopicPartition],
+        deadline: Instant,
+    ) -> Result<Committed> {
+        committed(&self.client, &self.group, partitions, deadline).await
     }
 
     /// Leaves the group: revokes what is assigned, commits what the release brings, says goodbye.
@@ -177,19 +196,25 @@ impl Polls {
     }
 
     /// Notes a poll that goes on until the guard is dropped. Not to be held while the application's own code runs.
+    ///
+    /// Surely wakes a stalled membership, which `touch`, being relaxed, may just miss: a consumer that has lost its
+    /// partitions soon waits.
     pub(crate) fn waiting(self: &Arc<Self>) -> Waiting {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        self.touch();
+        self.touched.store(true, Ordering::Relaxed);
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        if self.stalled.load(Ordering::SeqCst) {
+            self.wake.notify_one();
+        }
         Waiting(Arc::clone(self))
     }
 
     /// Whether there was a poll since the last call, or one is going on.
     pub(super) fn take(&self) -> bool {
-        self.touched.swap(false, Ordering::Relaxed) | (self.waiting.load(Ordering::Relaxed) > 0)
+        self.touched.swap(false, Ordering::Relaxed) | (self.waiting.load(Ordering::SeqCst) > 0)
     }
 
     pub(super) fn set_stalled(&self, stalled: bool) {
-        self.stalled.store(stalled, Ordering::Relaxed);
+        self.stalled.store(stalled, Ordering::SeqCst);
     }
 
     /// Waits for a poll while stalled.

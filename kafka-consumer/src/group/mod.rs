@@ -5,10 +5,13 @@ mod config;
 
 mod classic;
 mod commits;
+mod committed;
 mod interface;
 mod messages;
 #[cfg(test)]
 mod simulation;
+mod task;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

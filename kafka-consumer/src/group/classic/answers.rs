@@ -22,7 +22,7 @@ use kafka_wire::consumer_protocol::{Assignment, PROTOCOL_TYPE};
 use kafka_wire::error::ProtocolErrorKind;
 use kafka_wire::error_code::ErrorCode;
 
-use super::{ClassicMember, Next, Output, Phase};
+use super::{ClassicMember, Next, Phase};
 use crate::error::{Error, ErrorKind};
 use crate::group::commits::Commit;
 use crate::group::messages::{Answer, JoinRejected, Joined, RequestId, Synced};

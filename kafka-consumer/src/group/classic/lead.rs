@@ -13,7 +13,6 @@ use kafka_wire::error::ProtocolErrorKind;
 use kafka_wire::primitives::Reader;
 
 use super::{ClassicMember, Output, Phase};
-use crate::error::Error;
 use crate::group::assignor::{self, Assignments, Member, PartitionAssignor, Topics};
 use crate::group::by_topic;
 use crate::group::messages::{Joined, JoinedMember, Request, SyncRequest};
