@@ -33,10 +33,12 @@ struct Groups {
 }
 
 /// One group and who waits for it.
+#[derive(Debug)]
 struct Slot {
     state: Mutex<SlotState>,
 }
 
+#[derive(Debug)]
 struct SlotState {
     group: Group,
     waiting: HashMap<RequestId, oneshot::Sender<Reply>>,
@@ -258,12 +260,6 @@ impl Slot {
 
     fn lock(&self) -> MutexGuard<'_, SlotState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl std::fmt::Debug for Slot {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Slot").finish_non_exhaustive()
     }
 }
 

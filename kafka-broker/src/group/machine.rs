@@ -89,6 +89,7 @@ pub(super) struct JoinDeadline {
 }
 
 /// One classic group: members, generation, assignment and committed offsets. See the [module](super) for how to drive it.
+#[derive(Debug)]
 pub struct Group {
     pub(super) id: Arc<str>,
     pub(super) config: GroupConfig,

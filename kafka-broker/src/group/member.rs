@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::messages::{JoinRequest, JoinedMember, MemberDescription, RequestId};
 
+#[derive(Debug)]
 pub(super) struct Member {
     pub(super) id: String,
     pub(super) instance_id: Option<String>,
