@@ -19,6 +19,7 @@ pub mod types;
 pub use client::{Client, ClientBuilder};
 pub use config::{ClientConfig, MetadataRecovery};
 pub use error::{Error, ErrorKind, Result};
+pub use kafka_wire::{Api, ErrorCode, NodeAddress, ProtocolError, VersionRange};
 pub use types::{IsolationLevel, NodeId, Offset, OffsetAndMetadata, TopicId, TopicPartition};
 
 // Tests assert how often a request asks for memory.

@@ -7,3 +7,5 @@ pub use crate::cluster::metadata::{Broker, Metadata, Partition, Topic};
 pub use crate::cluster::refresh::{Refresher, Tracked};
 pub use crate::cluster::route::{Answer, Call, Route};
 pub use crate::net::{BrokerRequest, BrokerResponse, BrokerService, Connection, Lane, Owner, Progress};
+/// Kafka's own messages, and everything else about its bytes.
+pub use kafka_wire as wire;

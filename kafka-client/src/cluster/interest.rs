@@ -106,7 +106,10 @@ fn is_known(topic: Option<&Arc<Topic>>) -> bool {
 fn is_unsettled(topic: Option<&Arc<Topic>>) -> bool {
     topic.is_none_or(|topic| match topic.error() {
         Some(error) => error.is_retriable(),
-        None => topic.partitions().any(|partition| partition.leader.is_none()),
+        None => {
+            topic.partitions().filter(|partition| partition.leader.is_some()).count()
+                < topic.partition_count()
+        }
     })
 }
 

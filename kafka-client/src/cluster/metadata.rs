@@ -68,12 +68,13 @@ pub struct Partition<'a> {
     pub offline: &'a [NodeId],
 }
 
+/// A partition; its number is its place in the topic.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    id: i32,
     leader: NodeId,
     leader_epoch: i32,
     /// Where in `nodes` its lists begin: replicas, then those in sync unless they are the same, then those offline.
+    /// [`ABSENT`] if nothing is known of the partition.
     start: u32,
     replicas: u8,
     /// [`SAME`] if the list is that of the replicas.
@@ -81,6 +82,7 @@ struct Entry {
     offline: u8,
 }
 
+const ABSENT: u32 = u32::MAX;
 const SAME: u8 = u8::MAX;
 
 impl Metadata {
@@ -240,45 +242,42 @@ impl Topic {
         self.error
     }
 
-    /// How many partitions it has.
+    /// How many partitions it has, also those of which nothing else is known.
     pub fn partition_count(&self) -> usize {
         self.partitions.len()
     }
 
     /// One of its partitions.
     pub fn partition(&self, id: i32) -> Option<Partition<'_>> {
-        self.index(id).map(|index| self.view(&self.partitions[index]))
+        self.view(self.index(id)?)
     }
 
     /// Its partitions, by ascending number.
-    pub fn partitions(&self) -> impl ExactSizeIterator<Item = Partition<'_>> {
-        self.partitions.iter().map(|entry| self.view(entry))
+    pub fn partitions(&self) -> impl Iterator<Item = Partition<'_>> {
+        (0..self.partitions.len()).filter_map(|index| self.view(index))
     }
 
     fn index(&self, id: i32) -> Option<usize> {
-        // Nearly always the partitions are 0, 1, 2 …
-        let direct = usize::try_from(id).ok()?;
-        match self.partitions.get(direct) {
-            Some(entry) if entry.id == id => Some(direct),
-            _ => self.partitions.binary_search_by_key(&id, |entry| entry.id).ok(),
-        }
+        let index = usize::try_from(id).ok()?;
+        self.partitions.get(index).filter(|entry| entry.start != ABSENT).map(|_| index)
     }
 
-    fn view(&self, entry: &Entry) -> Partition<'_> {
+    fn view(&self, index: usize) -> Option<Partition<'_>> {
+        let entry = self.partitions.get(index).filter(|entry| entry.start != ABSENT)?;
         let nodes = &self.nodes[entry.start as usize..];
         let (replicas, rest) = nodes.split_at(entry.replicas.into());
         let (isr, rest) = match entry.isr {
             SAME => (replicas, rest),
             count => rest.split_at(count.into()),
         };
-        Partition {
-            id: entry.id,
+        Some(Partition {
+            id: index as i32,
             leader: (entry.leader >= 0).then_some(entry.leader),
             leader_epoch: (entry.leader_epoch >= 0).then_some(entry.leader_epoch),
             replicas,
             isr,
             offline: &rest[..entry.offline.into()],
-        }
+        })
     }
 
     /// This topic after `answer` about it.
@@ -293,13 +292,13 @@ impl Topic {
             // Another topic under the same name: nothing that was known holds for it.
             return answer;
         }
-        let survives = |entry: &&Entry| match answer.index(entry.id) {
+        let survives = |known: &Partition<'_>| match answer.partition(known.id) {
             // A broker that tells no epoch is believed; one that tells an older epoch is behind.
-            Some(index) => (0..entry.leader_epoch).contains(&answer.partitions[index].leader_epoch),
+            Some(answered) => answered.leader_epoch.is_some() && answered.leader_epoch < known.leader_epoch,
             // Without ids a partition that is missing may be that of a topic created anew with fewer.
             None => has_ids,
         };
-        let mut kept = self.partitions.iter().filter(survives).peekable();
+        let mut kept = self.partitions().filter(survives).peekable();
         if kept.peek().is_none() {
             return answer;
         }
@@ -307,7 +306,7 @@ impl Topic {
         let mut builder =
             TopicBuilder::new(answer.name.clone(), answer.id, answer.internal, answer.error, count);
         // Of two with one number the builder takes the first.
-        for partition in kept.map(|entry| self.view(entry)).chain(answer.partitions()) {
+        for partition in kept.chain(answer.partitions()) {
             builder.push(partition);
         }
         builder.build()
@@ -351,13 +350,10 @@ impl Update {
 }
 
 /// Collects the partitions of a topic in whatever order they come.
-pub(crate) struct TopicBuilder {
-    topic: Topic,
-    sorted: bool,
-}
+pub(crate) struct TopicBuilder(Topic);
 
 impl TopicBuilder {
-    /// A topic that will have about so many partitions.
+    /// A topic with so many partitions.
     pub(crate) fn new(
         name: Arc<str>,
         id: TopicId,
@@ -365,55 +361,47 @@ impl TopicBuilder {
         error: Option<ErrorCode>,
         partitions: usize,
     ) -> Self {
-        let topic = Topic {
+        let absent = Entry { leader: -1, leader_epoch: -1, start: ABSENT, replicas: 0, isr: 0, offline: 0 };
+        Self(Topic {
             name,
             id,
             internal,
             error,
             denied_since: None,
-            partitions: Vec::with_capacity(partitions),
+            partitions: vec![absent; partitions],
             nodes: Vec::new(),
-        };
-        Self { topic, sorted: true }
+        })
     }
 
-    /// Adds a partition; one with a negative number is ignored.
+    /// Says what is known of a partition. One whose number is beyond the topic's partitions is ignored, and so is the
+    /// second of two with one number.
     pub(crate) fn push(&mut self, partition: Partition<'_>) {
-        let Ok(start) = u32::try_from(self.topic.nodes.len()) else { return };
-        if partition.id < 0 {
-            return;
-        }
+        let Self(Topic { partitions, nodes, .. }) = self;
+        let entry = usize::try_from(partition.id).ok().and_then(|index| partitions.get_mut(index));
+        let Some(entry) = entry.filter(|entry| entry.start == ABSENT) else { return };
+        let Some(start) = u32::try_from(nodes.len()).ok().filter(|start| *start != ABSENT) else { return };
         let same = partition.isr == partition.replicas;
-        let mut list = |nodes: &[NodeId]| {
+        let mut list = |list: &[NodeId]| {
             // One less than a byte holds; Kafka's replication factors are far below.
-            let count = nodes.len().min(usize::from(SAME) - 1);
-            self.topic.nodes.extend_from_slice(&nodes[..count]);
+            let count = list.len().min(usize::from(SAME) - 1);
+            if nodes.capacity() - nodes.len() < count {
+                // Not twice as much, as a vector would take: a topic may fill most of a frame of 100 MiB.
+                nodes.reserve_exact(count + 64 + nodes.len() / 8);
+            }
+            nodes.extend_from_slice(&list[..count]);
             count as u8
         };
         let replicas = list(partition.replicas);
         let isr = if same { SAME } else { list(partition.isr) };
         let offline = list(partition.offline);
-        self.sorted &= self.topic.partitions.last().is_none_or(|last| last.id < partition.id);
-        self.topic.partitions.push(Entry {
-            id: partition.id,
-            leader: partition.leader.unwrap_or(-1),
-            leader_epoch: partition.leader_epoch.unwrap_or(-1),
-            start,
-            replicas,
-            isr,
-            offline,
-        });
+        let leader = partition.leader.unwrap_or(-1);
+        let leader_epoch = partition.leader_epoch.unwrap_or(-1);
+        *entry = Entry { leader, leader_epoch, start, replicas, isr, offline };
     }
 
-    /// The topic; of two partitions with one number the first counts.
     pub(crate) fn build(mut self) -> Topic {
-        if !self.sorted {
-            self.topic.partitions.sort_by_key(|entry| entry.id);
-            self.topic.partitions.dedup_by_key(|entry| entry.id);
-        }
-        self.topic.partitions.shrink_to_fit();
-        self.topic.nodes.shrink_to_fit();
-        self.topic
+        self.0.nodes.shrink_to_fit();
+        self.0
     }
 }
 
@@ -559,7 +547,7 @@ pub(crate) mod tests {
 
     #[test]
     fn lists_of_nodes_come_back_as_they_were_given() {
-        let mut builder = TopicBuilder::new("t".into(), TopicId::ZERO, false, None, 2);
+        let mut builder = TopicBuilder::new("t".into(), TopicId::ZERO, false, None, 10);
         let view = |id, replicas, isr, offline| Partition {
             id,
             leader: None,
@@ -575,6 +563,7 @@ pub(crate) mod tests {
         ];
         partitions.iter().for_each(|partition| builder.push(*partition));
         builder.push(view(-1, &[1], &[1], &[]));
+        builder.push(view(10, &[1], &[1], &[]));
         builder.push(view(9, &[7], &[7], &[7]));
         let topic = builder.build();
         assert_eq!(topic.partitions().collect::<Vec<_>>(), [partitions[1], partitions[2], partitions[0]]);
@@ -584,6 +573,6 @@ pub(crate) mod tests {
 
     #[test]
     fn a_partition_takes_few_bytes() {
-        assert!(size_of::<Entry>() <= 20);
+        assert!(size_of::<Entry>() <= 16);
     }
 }

@@ -7,6 +7,7 @@ use kafka_wire::api::Api;
 use kafka_wire::error::ProtocolError;
 use kafka_wire::error_code::ErrorCode;
 use kafka_wire::primitives::{Reader, Result};
+use tokio::time::Instant;
 
 use super::metadata::{Broker, Metadata, Partition, TopicBuilder, Update};
 use crate::types::{NodeId, TopicId};
@@ -23,6 +24,18 @@ pub(crate) fn decode(
     Api::Metadata.check_version(version)?;
     let mut decoder = Decoder { reader: Reader::new(body), version, known, lists: Default::default() };
     decoder.response(wanted).map_err(|kind| kind.at(Api::Metadata.key(), version))
+}
+
+impl Metadata {
+    /// What one Metadata response says by itself: its body, in this version.
+    ///
+    /// # Errors
+    /// The bytes are not such a response.
+    pub fn from_response(version: i16, body: &[u8]) -> std::result::Result<Self, ProtocolError> {
+        let nothing = Self::default();
+        let update = decode(version, body, &nothing, |_| true)?;
+        Ok(nothing.updated(update, true, |_| true, Instant::now()))
+    }
 }
 
 struct Decoder<'a> {
@@ -273,7 +286,7 @@ mod tests {
         assert_eq!(update.controller, None);
         let ids: Vec<_> =
             update.topics["orders"].partitions().map(|partition| (partition.id, partition.leader)).collect();
-        assert_eq!(ids, [(0, None), (1, Some(2)), (i32::MAX, Some(1))]);
+        assert_eq!(ids, [(0, None), (1, Some(2))]);
         assert_eq!(update.topics.len(), 2);
     }
 
@@ -281,7 +294,7 @@ mod tests {
     fn what_is_known_is_shared_and_not_allocated_again() {
         let body = encoded(&response(), 12);
         let first = decode(12, &body, &Metadata::default(), |_| true).unwrap();
-        let known = Metadata::default().updated(first, true, |_| true, tokio::time::Instant::now());
+        let known = Metadata::default().updated(first, true, |_| true, Instant::now());
         let second = decode(12, &body, &known, |_| true).unwrap();
         assert!(Arc::ptr_eq(second.topics["orders"].name(), known.topic("orders").unwrap().name()));
         assert!(Arc::ptr_eq(&second.brokers[0].address.host, &known.brokers()[0].address.host));
@@ -307,10 +320,54 @@ mod tests {
                     mutated[index] = value;
                     // Either outcome is right; the update is walked so that its indices are tried.
                     if let Ok(update) = decode(version, &mutated, &Metadata::default(), |_| true) {
-                        update.topics.values().for_each(|topic| assert!(topic.partitions().len() <= 8));
+                        update.topics.values().for_each(|topic| assert!(topic.partitions().count() <= 8));
                     }
                 }
             }
         }
+    }
+
+    /// A response with `topics` topics of `partitions` partitions each.
+    fn large(topics: usize, partitions: i32) -> Bytes {
+        let topics = (0..topics)
+            .map(|index| topic(&format!("t{index}"), (0..partitions).map(|id| partition(id, 1)).collect()));
+        encoded(&response().with_topics(topics.collect()), 12)
+    }
+
+    #[test]
+    fn topics_that_nobody_asked_for_cost_no_memory() {
+        let body = large(1000, 6);
+        let known = Metadata::default();
+        let (update, counts) = counting_alloc::measure(|| decode(12, &body, &known, |name| name == "t7"));
+        assert_eq!(update.unwrap().topics.len(), 1);
+        assert!(counts.peak < 4096, "{counts:?} for {} bytes", body.len());
+    }
+
+    #[test]
+    fn a_topic_takes_no_more_memory_than_its_bytes_whatever_they_say() {
+        let body = large(1, 10_000);
+        let known = Metadata::default();
+        let mut random = fastrand::Rng::with_seed(11);
+        for round in 0..100 {
+            let mut mutated = body.to_vec();
+            for _ in 0..random.usize(0..4) {
+                // The first bytes hold the counts that matter most.
+                let end = if random.bool() { 120 } else { mutated.len() };
+                let index = random.usize(0..end);
+                mutated[index] = *random.choice([0x00, 0x01, 0x7f, 0x80, 0xff].iter()).unwrap();
+            }
+            let (_, counts) = counting_alloc::measure(|| decode(12, &mutated, &known, |name| name == "t0"));
+            let allowed = (body.len() + (64 << 10)) as u64;
+            assert!(counts.peak <= allowed, "round {round}: {counts:?} for {} bytes", body.len());
+        }
+    }
+
+    #[test]
+    fn a_list_of_every_topic_takes_a_bounded_multiple_of_its_bytes() {
+        // As small as topics get, so as much as there can be for each byte.
+        let body = large(20_000, 0);
+        let (metadata, counts) = counting_alloc::measure(|| Metadata::from_response(12, &body));
+        assert_eq!(metadata.unwrap().topics().count(), 20_000);
+        assert!(counts.peak <= 32 * body.len() as u64, "{counts:?} for {} bytes", body.len());
     }
 }
