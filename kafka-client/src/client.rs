@@ -7,7 +7,7 @@ use std::time::Duration;
 use kafka_wire::address::NodeAddress;
 use kafka_wire::api::Request;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -159,13 +159,17 @@ impl Client {
     /// The broker that a route leads to at the moment; waits, until the deadline, for what is not known at all.
     ///
     /// # Errors
-    /// [`NoLeader`](ErrorKind::NoLeader), [`UnknownNode`](ErrorKind::UnknownNode), or the failure of the look-up.
+    /// [`NoLeader`](ErrorKind::NoLeader), [`UnknownNode`](ErrorKind::UnknownNode), the failure of the look-up, or
+    /// [`TimedOut`](ErrorKind::TimedOut).
     ///
     /// # Cancel safety
     /// Dropping it changes nothing.
     pub async fn resolve(&self, route: &Route, deadline: Instant) -> Result<NodeId> {
-        self.0.cluster.start();
-        self.0.cluster.resolve(route, &[], deadline).await.map(|broker| broker.id)
+        let start = Instant::now();
+        let resolved = timeout_at(deadline, self.0.cluster.resolve(route, &[], deadline)).await;
+        let resolved =
+            resolved.unwrap_or_else(|_| Err(Error::timed_out(format!("finding {route}"), start.elapsed())));
+        resolved.map(|broker| broker.id)
     }
 
     /// Tells that the broker which a route led to, or whichever it leads to now, is not the right one or has been

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use kafka_wire::api::{Request, VersionRange};
+use kafka_wire::api::{Api, Request, VersionRange};
 use kafka_wire::error_code::ErrorCode;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -284,9 +284,15 @@ impl Cluster {
             },
             Route::Leader(partition) => {
                 let _tracked = self.track([partition.topic.clone()], false);
-                self.topic(&partition.topic, deadline).await?;
-                let leader = self.metadata().leader(partition);
-                leader.ok_or_else(|| ErrorKind::NoLeader(partition.clone()))?.0
+                let topic = self.topic(&partition.topic, deadline).await?;
+                let count = topic.partition_count();
+                if usize::try_from(partition.partition).is_ok_and(|id| id >= count) {
+                    let message = format!("topic {} has {count} partitions", partition.topic);
+                    let code = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+                    return Err(Error::broker(code, Api::Metadata, None, Some(message)));
+                }
+                let leader = topic.partition(partition.partition).and_then(|partition| partition.leader);
+                leader.ok_or_else(|| ErrorKind::NoLeader(partition.clone()))?
             }
             Route::Group(group) => return self.known_coordinator(CoordinatorKey::Group(group.clone())).await,
             Route::Transaction(id) => {
@@ -330,7 +336,6 @@ mod tests {
     use std::future::poll_fn;
     use std::task::Poll;
 
-    use kafka_wire::api::Api;
     use kafka_wire::messages::{
         DescribeClusterRequest, DescribeClusterResponse, ListGroupsRequest, ListGroupsResponse,
         MetadataRequest,
