@@ -83,6 +83,11 @@ impl Controller {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner).fork()
     }
 
+    /// The image now, to be kept over an `.await` or lent to a response.
+    pub(crate) fn whole_image(&self) -> Arc<Image> {
+        self.image.load_full()
+    }
+
     /// Creates a topic whose partitions have leaders when this returns.
     pub(crate) fn create_topic(&self, new: NewTopic, validate_only: bool) -> Result<Arc<Topic>, Refusal> {
         self.change(|image, rng| {

@@ -10,13 +10,18 @@ mod cluster;
 mod config;
 mod controller;
 mod fault;
+mod fetch;
 mod image;
+mod init_producer_id;
 mod inspect;
+mod leader_epoch;
+mod list_offsets;
 mod log;
 mod metadata;
 mod net;
 mod node;
 mod partition;
+mod produce;
 mod router;
 mod shared;
 #[cfg(test)]

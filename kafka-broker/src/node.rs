@@ -9,6 +9,7 @@ use kafka_wire::api::Api;
 use tokio::time::Instant;
 
 use crate::config::BrokerConfigs;
+use crate::fetch::Sessions;
 use crate::inspect::{Outcome, RequestRecord};
 
 /// How many requests a broker remembers.
@@ -18,6 +19,7 @@ const REMEMBERED: usize = 10_000;
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) id: i32,
+    pub(crate) sessions: Sessions,
     panics: AtomicU64,
     connected: AtomicU64,
     /// Guards the number of open connections by address.
@@ -48,9 +50,10 @@ pub(crate) struct ConnectionSlot {
 pub(crate) struct LogPosition(u64);
 
 impl Node {
-    pub(crate) fn new(id: i32) -> Self {
+    pub(crate) fn new(id: i32, configs: &BrokerConfigs) -> Self {
         Self {
             id,
+            sessions: Sessions::new(configs.number("max.incremental.fetch.session.cache.slots")),
             panics: AtomicU64::new(0),
             connected: AtomicU64::new(0),
             connections: Mutex::default(),

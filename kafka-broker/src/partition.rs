@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use kafka_wire::error_code::ErrorCode;
 use tokio::sync::Notify;
 
 use crate::image::NO_NODE;
@@ -67,7 +68,33 @@ impl Partition {
     }
 }
 
+/// What a read asks for, beside the offset.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reader {
+    /// The broker that was asked.
+    pub(crate) broker: i32,
+    /// Whether that broker may answer without leading, as it has a replica.
+    pub(crate) follower: bool,
+    /// The leader epoch that the client knows, or -1.
+    pub(crate) leader_epoch: i32,
+}
+
 impl State {
+    /// Whether `reader` may read or look something up here.
+    pub(crate) fn check_reader(&self, reader: Reader) -> Result<(), ErrorCode> {
+        // A client with an old epoch asks an old leader; one with a newer epoch knows more than this broker.
+        if reader.leader_epoch >= 0 && reader.leader_epoch < self.leader_epoch {
+            return Err(ErrorCode::FENCED_LEADER_EPOCH);
+        }
+        if reader.leader_epoch > self.leader_epoch {
+            return Err(ErrorCode::UNKNOWN_LEADER_EPOCH);
+        }
+        if reader.broker != self.leader && !reader.follower {
+            return Err(ErrorCode::NOT_LEADER_OR_FOLLOWER);
+        }
+        Ok(())
+    }
+
     /// Wakes `waiter` at the next change. One entry per connection, however often it asks.
     pub(crate) fn watch(&mut self, waiter: &Arc<Notify>) {
         let waiter = Arc::downgrade(waiter);

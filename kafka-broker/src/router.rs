@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use kafka_wire::api::{Api, Request, VersionRange};
 use kafka_wire::error::{ProtocolError, ProtocolErrorKind};
@@ -13,7 +13,7 @@ use crate::fault::served::Served;
 use crate::fault::{Seen, Stage};
 use crate::group::serve::{groups, members, offsets};
 use crate::shared::RequestContext;
-use crate::{api_versions, metadata};
+use crate::{api_versions, fetch, init_producer_id, leader_epoch, list_offsets, metadata, produce};
 
 /// One line of the table.
 pub(crate) struct Route {
@@ -47,19 +47,34 @@ pub(crate) struct Answer {
     pub(crate) mute: Duration,
 }
 
-macro_rules! routes {
-    ($($request:ident => $handler:path;)*) => {
-        /// Every API that this broker serves, by ascending key.
-        pub(crate) static ROUTES: &[Route] = &[$(Route {
+macro_rules! route {
+    // Its body is walked by hand, and so are its faults.
+    (raw $api:ident, $serve:path) => {
+        Route { api: Api::$api, serve: |ctx, body| Box::pin($serve(ctx, body)) }
+    };
+    ($request:ident, $handler:path) => {
+        Route {
             api: <$request as Request>::API,
-            serve: |ctx, body| Box::pin(async move {
-                serve_one::<$request>(ctx, body, async |ctx, request| $handler(ctx, request).await).await
-            }),
-        }),*];
+            serve: |ctx, body| {
+                Box::pin(async move {
+                    serve_one::<$request>(ctx, body, async |ctx, request| $handler(ctx, request).await).await
+                })
+            },
+        }
+    };
+}
+
+macro_rules! routes {
+    ($($($name:ident)+ => $handler:path;)*) => {
+        /// Every API that this broker serves, by ascending key.
+        pub(crate) static ROUTES: &[Route] = &[$(route!($($name)+, $handler)),*];
     };
 }
 
 routes! {
+    raw Produce => produce::serve;
+    raw Fetch => fetch::serve;
+    ListOffsetsRequest => list_offsets::handle;
     MetadataRequest => metadata::handle;
     OffsetCommitRequest => offsets::commit;
     OffsetFetchRequest => offsets::fetch;
@@ -73,6 +88,8 @@ routes! {
     ApiVersionsRequest => api_versions::handle;
     CreateTopicsRequest => topics::create;
     DeleteTopicsRequest => topics::delete;
+    InitProducerIdRequest => init_producer_id::handle;
+    OffsetForLeaderEpochRequest => leader_epoch::handle;
     DescribeConfigsRequest => configs::describe;
     AlterConfigsRequest => configs::alter;
     CreatePartitionsRequest => topics::create_partitions;
@@ -129,7 +146,6 @@ async fn serve_one<R: Served>(
         group: request.group(),
         items: &|see| request.items(&ctx, see),
     });
-    let expects_response = request.expects_response();
     let refusal = |stage| ctx.injected.error(stage).and_then(|code| request.refusal(ctx.version, code));
     let (refused, spoiled) = (refusal(Stage::Before), refusal(Stage::After));
     if let Some(reply) = strike(&ctx, Stage::Before).await {
@@ -143,24 +159,30 @@ async fn serve_one<R: Served>(
     if let Some(reply) = strike(&ctx, Stage::After).await {
         return Ok(reply);
     }
-    if !expects_response {
-        return Ok(Reply::Nothing);
-    }
     let mut response = spoiled.unwrap_or(response);
-    let throttle = ctx.injected.throttle().unwrap_or_default();
-    if throttle > 0 {
-        R::set_throttle(&mut response, i32::try_from(throttle).unwrap_or(i32::MAX));
+    if let Some(milliseconds) = ctx.injected.throttle() {
+        R::set_throttle(&mut response, milliseconds);
     }
-    Ok(Reply::Answer(Answer {
-        body: R::write(response, ctx.version)?,
-        cut: ctx.injected.cut(),
-        drip: ctx.injected.drip(),
-        mute: Duration::from_millis(throttle.into()),
-    }))
+    let mut body = BytesMut::new();
+    R::encode_response(&response, ctx.version, &mut body)?;
+    Ok(Reply::answer(&ctx, vec![body.freeze()]))
+}
+
+impl Reply {
+    /// A response with this body, written as the faults that hit the request say.
+    pub(crate) fn answer(ctx: &RequestContext, body: Vec<Bytes>) -> Self {
+        let milliseconds = ctx.injected.throttle().and_then(|milliseconds| u64::try_from(milliseconds).ok());
+        Self::Answer(Answer {
+            body,
+            cut: ctx.injected.cut(),
+            drip: ctx.injected.drip(),
+            mute: Duration::from_millis(milliseconds.unwrap_or_default()),
+        })
+    }
 }
 
 /// Delays, and says whether the request ends here.
-async fn strike(ctx: &RequestContext, stage: Stage) -> Option<Reply> {
+pub(crate) async fn strike(ctx: &RequestContext, stage: Stage) -> Option<Reply> {
     let delay = ctx.injected.delay(stage);
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;

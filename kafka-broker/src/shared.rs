@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use arc_swap::Guard;
 use kafka_wire::api::Api;
+use kafka_wire::error_code::ErrorCode;
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::controller::Controller;
-use crate::fault::{Faults, Injected};
+use crate::fault::{Faults, Injected, Stage};
 use crate::group::Coordinator;
 use crate::image::Image;
 use crate::net::ReceiveCredit;
@@ -26,16 +27,30 @@ pub(crate) struct Shared {
     pub(crate) groups: Coordinator,
     pub(crate) faults: Arc<Faults>,
     pub(crate) receive_credit: ReceiveCredit,
+    pub(crate) limits: Limits,
     pub(crate) nodes: BTreeMap<i32, Arc<Node>>,
     pub(crate) next_producer_id: AtomicI64,
+}
+
+/// Settings that hot paths need and nobody can change while the brokers run.
+#[derive(Debug)]
+pub(crate) struct Limits {
+    /// How long the batches of a silent producer are remembered, in milliseconds.
+    pub(crate) producer_expiration_ms: i64,
+    /// What a response may hold, in bytes.
+    pub(crate) fetch_max_bytes: usize,
 }
 
 impl Shared {
     pub(crate) fn new(clock: Clock, controller: Controller) -> Self {
         let groups = Coordinator::new(controller.fork_rng());
         let image = controller.image();
-        let nodes = image.brokers.keys().map(|id| (*id, Arc::new(Node::new(*id)))).collect();
+        let nodes = image.brokers.keys().map(|id| (*id, Arc::new(Node::new(*id, &image.configs)))).collect();
         let receive_credit = ReceiveCredit::new(image.configs.number("queued.max.request.bytes"));
+        let limits = Limits {
+            producer_expiration_ms: image.configs.number("producer.id.expiration.ms"),
+            fetch_max_bytes: image.configs.number("fetch.max.bytes"),
+        };
         drop(image);
         Self {
             clock,
@@ -44,6 +59,7 @@ impl Shared {
             groups,
             faults: Arc::default(),
             receive_credit,
+            limits,
             nodes,
             next_producer_id: AtomicI64::new(0),
         }
@@ -125,6 +141,11 @@ impl RequestContext {
     /// The metadata now. Keep it for one request, not longer, and not over an `.await`.
     pub(crate) fn image(&self) -> Guard<Arc<Image>> {
         self.shared.image()
+    }
+
+    /// Fails with the error that a fault rule has for this partition.
+    pub(crate) fn injected_error(&self, stage: Stage, topic: &str, partition: i32) -> Result<(), ErrorCode> {
+        self.injected.item_error(stage, topic, Some(partition)).map_or(Ok(()), Err)
     }
 
     /// Whether this broker coordinates the group; `NOT_COORDINATOR` is the answer otherwise.

@@ -1,10 +1,12 @@
 //! For the tests of this crate: a client that writes encoded frames and reads them back, with nothing in between.
 
-use std::fmt::Debug;
-
 use bytes::{Bytes, BytesMut};
 use kafka_wire::api::{Api, Request};
+use kafka_wire::error_code::ErrorCode;
+use kafka_wire::fetch::{self, FetchPartition, TopicRef};
 use kafka_wire::header::{RequestHeader, decode_response_header};
+use kafka_wire::produce;
+use kafka_wire::record_batch::{BatchWriter, NO_PRODUCER, ProducerStamp, batch_buffer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use crate::cluster::Cluster;
@@ -72,13 +74,150 @@ impl Wire {
     }
 }
 
+/// What a produce response says of one partition.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Produced {
+    pub(crate) outcome: produce::Outcome,
+    pub(crate) bad_records: Vec<i32>,
+    /// Nodes that the response tells the address of.
+    pub(crate) endpoints: Vec<i32>,
+}
+
+impl Produced {
+    pub(crate) fn code(&self) -> ErrorCode {
+        ErrorCode(self.outcome.error_code)
+    }
+}
+
+/// What a fetch response says.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    pub(crate) code: ErrorCode,
+    pub(crate) session_id: i32,
+    pub(crate) partitions: Vec<(fetch::Status, Bytes)>,
+    pub(crate) endpoints: Vec<i32>,
+}
+
+impl Fetched {
+    /// Partition, error and number of bytes of each partition.
+    pub(crate) fn summary(&self) -> Vec<(i32, ErrorCode, usize)> {
+        let line = |(status, records): &(fetch::Status, Bytes)| {
+            (status.index, ErrorCode(status.error_code), records.len())
+        };
+        self.partitions.iter().map(line).collect()
+    }
+}
+
+impl Wire {
+    /// Sends records for partitions of a topic, with `acks` -1 or 1, and returns what became of each.
+    pub(crate) async fn produce(
+        &mut self,
+        version: i16,
+        acks: i16,
+        topic: TopicRef<'_>,
+        records: &[(i32, Bytes)],
+    ) -> Vec<Produced> {
+        self.send_produce(version, acks, topic, records).await;
+        let frame = self.receive_frame().await.expect("a response");
+        let (_, body) = decode_response_header(Api::Produce, version, &frame).unwrap();
+        let view = produce::ResponseView::decode(version, &body).unwrap();
+        let endpoints: Vec<i32> = view.node_endpoints.map(|endpoint| endpoint.node_id).collect();
+        view.partitions()
+            .map(|partition| Produced {
+                outcome: partition.outcome,
+                bad_records: partition.record_errors.map(|error| error.batch_index).collect(),
+                endpoints: endpoints.clone(),
+            })
+            .collect()
+    }
+
+    pub(crate) async fn send_produce(
+        &mut self,
+        version: i16,
+        acks: i16,
+        topic: TopicRef<'_>,
+        records: &[(i32, Bytes)],
+    ) {
+        let partitions = records.iter().map(|(index, records)| produce::PartitionRecords {
+            topic,
+            index: *index,
+            records: records.clone(),
+        });
+        let partitions: Vec<_> = partitions.collect();
+        let request =
+            produce::Request { transactional_id: None, acks, timeout_ms: 1000, partitions: &partitions };
+        let body = request.encode(version, &mut BytesMut::new()).unwrap().concat();
+        self.send_body(Api::Produce, version, &body).await;
+    }
+
+    pub(crate) async fn fetch(&mut self, version: i16, request: fetch::Request<'_>) -> Fetched {
+        self.send_fetch(version, request).await;
+        self.receive_fetch(version).await
+    }
+
+    pub(crate) async fn send_fetch(&mut self, version: i16, request: fetch::Request<'_>) {
+        let mut body = BytesMut::new();
+        request.encode(version, &mut body).unwrap();
+        self.send_body(Api::Fetch, version, &body).await;
+    }
+
+    pub(crate) async fn receive_fetch(&mut self, version: i16) -> Fetched {
+        let frame = self.receive_frame().await.expect("a response");
+        let (_, body) = decode_response_header(Api::Fetch, version, &frame).unwrap();
+        let view = fetch::ResponseView::decode(version, &body).unwrap();
+        Fetched {
+            code: ErrorCode(view.error_code),
+            session_id: view.session_id,
+            partitions: view
+                .partitions()
+                .map(|partition| (partition.status, body.slice_ref(partition.records)))
+                .collect(),
+            endpoints: view.node_endpoints.map(|endpoint| endpoint.node_id).collect(),
+        }
+    }
+}
+
+/// A fetch outside of sessions that does not wait.
+pub(crate) fn fetch_request<'a>(partitions: &'a [FetchPartition<'a>]) -> fetch::Request<'a> {
+    fetch::Request {
+        replica_id: -1,
+        replica_epoch: -1,
+        cluster_id: None,
+        max_wait_ms: 0,
+        min_bytes: 1,
+        max_bytes: i32::MAX,
+        isolation_level: 0,
+        session_id: 0,
+        session_epoch: -1,
+        partitions,
+        forgotten: &[],
+        rack_id: "",
+    }
+}
+
+/// A topic by its name.
+pub(crate) fn named(name: &str) -> TopicRef<'_> {
+    TopicRef { name, id: [0; 16] }
+}
+
+/// One batch with these values; `stamp` is producer id, epoch and first sequence.
+pub(crate) fn batch_of(values: &[&str], stamp: Option<(i64, i16, i32)>) -> Bytes {
+    let mut writer = BatchWriter::new(batch_buffer(256));
+    for value in values {
+        writer.append(1000, Some(b"key"), Some(value.as_bytes()), &[]).unwrap();
+    }
+    let mut sealed = writer.finish().unwrap();
+    let stamp = stamp.map_or(NO_PRODUCER, |(producer_id, producer_epoch, base_sequence)| ProducerStamp {
+        producer_id,
+        producer_epoch,
+        base_sequence,
+    });
+    sealed.stamp(stamp, false);
+    sealed.freeze()
+}
+
 /// A cluster over the in-memory transport.
 pub(crate) async fn memory_cluster(brokers: i32, topic: &str, partitions: i32, replication: i16) -> Cluster {
     let builder = Cluster::builder().brokers(brokers).topic(topic, partitions, replication);
     builder.transport_memory().start().await.unwrap()
-}
-
-/// Fails with what was found.
-pub(crate) fn assert_none<T: Debug>(found: Option<T>) {
-    assert!(found.is_none(), "{found:?}");
 }

@@ -396,9 +396,9 @@ impl Injected {
     }
 
     /// The throttle time in milliseconds.
-    pub(crate) fn throttle(&self) -> Option<u32> {
+    pub(crate) fn throttle(&self) -> Option<i32> {
         self.hits.iter().find_map(|rule| match rule.action {
-            Action::Throttle(milliseconds) => Some(milliseconds),
+            Action::Throttle(milliseconds) => Some(i32::try_from(milliseconds).unwrap_or(i32::MAX)),
             _ => None,
         })
     }

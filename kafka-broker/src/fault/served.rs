@@ -1,9 +1,7 @@
 //! What the router needs to know of each API beyond its handler: what a request names, where a response carries an error
 //! code, and where its throttle time.
 
-use bytes::{Bytes, BytesMut};
 use kafka_wire::api::Request;
-use kafka_wire::error::ProtocolError;
 use kafka_wire::error_code::ErrorCode;
 use kafka_wire::messages::*;
 
@@ -24,21 +22,6 @@ pub(crate) trait Served: Request {
 
     /// Puts a throttle time in milliseconds into a response.
     fn set_throttle(response: &mut Self::Response, milliseconds: i32);
-
-    /// Whether the client waits for a response.
-    fn expects_response(&self) -> bool {
-        true
-    }
-
-    /// The body of a response, in parts that are written one after the other.
-    ///
-    /// # Errors
-    /// A field that the version cannot express.
-    fn write(response: Self::Response, version: i16) -> Result<Vec<Bytes>, ProtocolError> {
-        let mut out = BytesMut::new();
-        Self::encode_response(&response, version, &mut out)?;
-        Ok(vec![out.freeze()])
-    }
 }
 
 macro_rules! throttle_field {
@@ -450,10 +433,11 @@ mod tests {
             let mut response =
                 request(version).refusal(version, ErrorCode::KAFKA_STORAGE_ERROR).expect("a refusal");
             R::set_throttle(&mut response, 7);
-            let body = R::write(response, version).unwrap_or_else(|error| panic!("{error}")).concat();
+            let mut body = bytes::BytesMut::new();
+            R::encode_response(&response, version, &mut body).unwrap_or_else(|error| panic!("{error}"));
             let code = ErrorCode::KAFKA_STORAGE_ERROR.0.to_be_bytes();
             assert!(body.windows(2).any(|pair| pair == code), "{} v{version}: {body:?}", R::API);
-            R::decode_response(version, body.into()).unwrap_or_else(|error| panic!("{error}"));
+            R::decode_response(version, body.freeze()).unwrap_or_else(|error| panic!("{error}"));
         }
     }
 
