@@ -393,9 +393,11 @@ pub(crate) fn check_name(image: &Image, name: &str) -> Result<(), Refusal> {
         return Err(Refusal::new(ErrorCode::TOPIC_ALREADY_EXISTS, message));
     }
     // Kafka's metrics write '.' as '_', so it refuses names that differ in nothing else.
-    let flat = |name: &str| name.replace('.', "_");
+    let flat = |byte: u8| if byte == b'.' { b'_' } else { byte };
+    let collides =
+        |other: &str| other.len() == name.len() && other.bytes().map(flat).eq(name.bytes().map(flat));
     if name.contains(['.', '_'])
-        && let Some(other) = image.topics.keys().find(|other| flat(other) == flat(name))
+        && let Some(other) = image.topics.keys().find(|other| collides(other))
     {
         return invalid(format!("Topic '{name}' collides with existing topic: {other}"));
     }
