@@ -18,6 +18,11 @@ use std::sync::Arc;
 
 use kafka_client::types::TopicPartition;
 
+pub(crate) use self::committed::Committed;
+pub(crate) use self::config::GroupConfig;
+pub(crate) use self::interface::{GroupEvent, GroupHandle, Release};
+pub(crate) use self::task::spawn;
+
 /// The partitions by topic, topics and partitions in order.
 fn by_topic(partitions: &[TopicPartition]) -> Vec<(Arc<str>, Vec<i32>)> {
     let mut topics: BTreeMap<Arc<str>, Vec<i32>> = BTreeMap::new();
