@@ -11,6 +11,8 @@ mod messages;
 #[cfg(test)]
 mod simulation;
 mod task;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::collections::BTreeMap;
