@@ -4,6 +4,7 @@ pub(crate) mod cluster;
 pub(crate) mod configs;
 pub(crate) mod elections;
 pub(crate) mod reassignments;
+pub(crate) mod records;
 #[cfg(test)]
 mod tests;
 pub(crate) mod topics;

@@ -13,7 +13,7 @@ use kafka_wire::record_batch::{BatchHeader, BatchMut, RawBatch, TimestampType};
 use self::chunks::Chunks;
 use self::epochs::Epochs;
 pub(crate) use self::epochs::{UNDEFINED, UNDEFINED_OFFSET};
-use self::producers::{Producers, Verdict};
+use self::producers::{KnownProducer, Producers, Verdict};
 
 /// The records of one partition. All replicas share it, so the high watermark and the last stable offset are its end.
 #[derive(Debug, Default)]
@@ -221,9 +221,14 @@ impl Log {
         self.producers.clear();
     }
 
-    /// How many idempotent producers are known.
-    pub(crate) fn producer_count(&self) -> usize {
-        self.producers.len()
+    /// The idempotent producers that are known.
+    pub(crate) fn producers(&self) -> impl Iterator<Item = KnownProducer> {
+        self.producers.known()
+    }
+
+    /// The bytes of all batches.
+    pub(crate) fn size(&self) -> u64 {
+        self.index.front().map_or(0, |first| self.chunks.end() - first.position)
     }
 
     fn raw_batch(&mut self, entry: Entry) -> Option<RawBatch> {
