@@ -1,1 +1,39 @@
-//! Kafka administration for async Rust.
+//! Kafka administration for async Rust: topics, configurations, groups, offsets, records, the cluster.
+//!
+//! An [`Admin`] is built on a [`Client`](kafka_client::Client) and shares its connections. Operations on several things
+//! give a result for each, in the order in which they were named:
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let cluster = kafka_broker::Cluster::builder().brokers(3).start().await?;
+//! # let client = kafka_client::Client::connect(cluster.bootstrap()).await?;
+//! use kafka_admin::{Admin, NewTopic};
+//!
+//! let admin = Admin::new(&client);
+//! let topic = NewTopic::new("orders").partitions(6).replication(3).config("retention.ms", "86400000");
+//! for (name, outcome) in admin.create_topics([topic]).await? {
+//!     println!("{name}: {:?}", outcome?.id);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod admin;
+mod cluster;
+mod configs;
+mod group_offsets;
+mod groups;
+mod records;
+mod topics;
+
+pub use admin::{Admin, Outcomes};
+pub use cluster::{BrokerDescription, ClusterDescription};
+pub use configs::{AlterConfigs, Config, ConfigEntry, ConfigResource, ConfigSource};
+pub use group_offsets::GroupOffsets;
+pub use groups::{GroupDescription, GroupFilter, GroupKind, GroupListing, GroupListings, MemberDescription};
+pub use kafka_client::{Error, ErrorKind, Result};
+pub use records::{ListedOffset, OffsetSpec};
+pub use topics::{
+    CreatedTopic, NewPartitions, NewTopic, PartitionDescription, TopicDescription, TopicListing,
+};

@@ -26,7 +26,6 @@ mod router;
 mod shared;
 #[cfg(test)]
 mod testing;
-#[cfg(test)]
 mod wire_test;
 
 pub use builder::{ClusterBuilder, StartError};

@@ -14,7 +14,7 @@ use kafka_wire::messages::{
     ListConfigResourcesResponse, StrBytes, alter_configs_response, incremental_alter_configs_response,
 };
 
-use super::{code_and_message, refuse, repeated, shorten, text, too_many};
+use super::{code_and_message, refuse, repeated, text};
 use crate::config::{BROKER_CONFIGS, ConfigDef, ConfigValue, Source, TOPIC_CONFIGS};
 use crate::controller::{self, ConfigChange, Refusal};
 use crate::shared::RequestContext;
@@ -27,11 +27,10 @@ type Described = (&'static ConfigDef, Vec<ConfigValue>);
 
 pub(crate) async fn describe(
     ctx: &RequestContext,
-    mut request: DescribeConfigsRequest,
+    request: DescribeConfigsRequest,
 ) -> DescribeConfigsResponse {
-    let too_long = shorten(&mut request.resources);
     let results = request.resources.iter().map(|resource| {
-        let described = if too_long { too_many() } else { describe_resource(ctx, resource) };
+        let described = describe_resource(ctx, resource);
         let (code, message) = code_and_message(&described);
         let wanted = |def: &ConfigDef| match resource.configuration_keys.as_deref() {
             None | Some([]) => true,
@@ -119,8 +118,7 @@ fn show(
     Some(config.with_synonyms(synonyms.collect()))
 }
 
-pub(crate) async fn alter(ctx: &RequestContext, mut request: AlterConfigsRequest) -> AlterConfigsResponse {
-    let too_long = shorten(&mut request.resources);
+pub(crate) async fn alter(ctx: &RequestContext, request: AlterConfigsRequest) -> AlterConfigsResponse {
     let key = |kind: i8, name: &StrBytes| (kind, name.clone());
     let twice = repeated(request.resources.iter().map(|one| key(one.resource_type, &one.resource_name)));
     let responses = request.resources.into_iter().map(|resource| {
@@ -129,9 +127,7 @@ pub(crate) async fn alter(ctx: &RequestContext, mut request: AlterConfigsRequest
             Some(value) => Ok((config.name.to_string(), ConfigChange::Set(value.to_string()))),
             None => null_value(&config.name),
         });
-        let outcome = if too_long {
-            too_many()
-        } else if twice.contains(&key(kind, &name)) {
+        let outcome = if twice.contains(&key(kind, &name)) {
             refuse(ErrorCode::INVALID_REQUEST, "Each resource must appear at most once.")
         } else {
             let changes: Result<Vec<_>, _> = changes.collect();
@@ -149,9 +145,8 @@ pub(crate) async fn alter(ctx: &RequestContext, mut request: AlterConfigsRequest
 
 pub(crate) async fn alter_incrementally(
     ctx: &RequestContext,
-    mut request: IncrementalAlterConfigsRequest,
+    request: IncrementalAlterConfigsRequest,
 ) -> IncrementalAlterConfigsResponse {
-    let too_long = shorten(&mut request.resources);
     let key = |kind: i8, name: &StrBytes| (kind, name.clone());
     let twice = repeated(request.resources.iter().map(|one| key(one.resource_type, &one.resource_name)));
     let responses = request.resources.into_iter().map(|resource| {
@@ -159,9 +154,7 @@ pub(crate) async fn alter_incrementally(
         let changes = resource.configs.into_iter().map(|config| {
             Ok((config.name.to_string(), change(&config.name, config.config_operation, config.value)?))
         });
-        let outcome = if too_long {
-            too_many()
-        } else if twice.contains(&key(kind, &name)) {
+        let outcome = if twice.contains(&key(kind, &name)) {
             refuse(ErrorCode::INVALID_REQUEST, "Each resource must appear at most once.")
         } else {
             let changes: Result<Vec<_>, _> = changes.collect();
