@@ -1,4 +1,5 @@
 //! Administration of the bundled broker, in memory and on paused time.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may do what tests do")]
 
 use std::time::Duration;
 

@@ -143,6 +143,33 @@ impl Cluster {
         Ok(())
     }
 
+    /// Does to a partition what an unclean election does: a new leader epoch starts, and the batches from `offset` on, with
+    /// the one that holds it, are gone.
+    ///
+    /// # Errors
+    /// [`ChangeError::Refused`] for an unknown partition, or one without a leader.
+    pub fn truncate(&self, topic: &str, partition: i32, offset: i64) -> Result<(), ChangeError> {
+        let expiration_ms = self.shared.limits.producer_expiration_ms;
+        self.shared.controller.truncate(
+            topic,
+            partition,
+            offset,
+            self.shared.clock.wall_ms(),
+            expiration_ms,
+        )?;
+        self.shared.events.notify();
+        Ok(())
+    }
+
+    /// Forgets the idempotent producers of a partition, as retention does with those whose records are long gone.
+    ///
+    /// # Errors
+    /// [`ChangeError::Refused`] for an unknown partition.
+    pub fn forget_producers(&self, topic: &str, partition: i32) -> Result<(), ChangeError> {
+        self.shared.controller.forget_producers(topic, partition)?;
+        Ok(())
+    }
+
     /// Makes a live broker the coordinator of a group. The group's members and offsets stay as they are.
     ///
     /// # Errors

@@ -301,6 +301,33 @@ impl Controller {
         })
     }
 
+    /// Starts a new epoch with the same leader, on a log that ends at the batch with `offset`.
+    pub(crate) fn truncate(
+        &self,
+        name: &str,
+        partition: i32,
+        offset: i64,
+        now_ms: i64,
+        producer_expiration_ms: i64,
+    ) -> Result<(), Refusal> {
+        let leader = {
+            let image = self.image();
+            let place = image.partition(name, partition).ok_or_else(|| unknown_topic())?;
+            let mut state = place.partition.lock();
+            state.log.truncate(offset, now_ms, producer_expiration_ms);
+            state.leader
+        };
+        self.move_leader(name, partition, leader)
+    }
+
+    /// Forgets the idempotent producers of a partition.
+    pub(crate) fn forget_producers(&self, name: &str, partition: i32) -> Result<(), Refusal> {
+        let image = self.image();
+        let place = image.partition(name, partition).ok_or_else(|| unknown_topic())?;
+        place.partition.lock().log.forget_producers();
+        Ok(())
+    }
+
     /// Says that a broker stopped or started, and elects leaders: a stopped one loses its partitions to the first live
     /// replica, and a started one takes those that have no leader.
     pub(crate) fn set_alive(&self, broker: i32, alive: bool) -> Result<(), Refusal> {
@@ -393,9 +420,11 @@ pub(crate) fn check_name(image: &Image, name: &str) -> Result<(), Refusal> {
         return Err(Refusal::new(ErrorCode::TOPIC_ALREADY_EXISTS, message));
     }
     // Kafka's metrics write '.' as '_', so it refuses names that differ in nothing else.
-    let flat = |name: &str| name.replace('.', "_");
+    let flat = |byte: u8| if byte == b'.' { b'_' } else { byte };
+    let collides =
+        |other: &str| other.len() == name.len() && other.bytes().map(flat).eq(name.bytes().map(flat));
     if name.contains(['.', '_'])
-        && let Some(other) = image.topics.keys().find(|other| flat(other) == flat(name))
+        && let Some(other) = image.topics.keys().find(|other| collides(other))
     {
         return invalid(format!("Topic '{name}' collides with existing topic: {other}"));
     }

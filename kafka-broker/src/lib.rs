@@ -26,6 +26,7 @@ mod router;
 mod shared;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
 mod wire_test;
 
 pub use builder::{ClusterBuilder, StartError};

@@ -41,13 +41,15 @@ pub(crate) async fn handle(ctx: &RequestContext, request: ListOffsetsRequest) ->
                 Ok(found) => (ErrorCode::NONE, found),
                 Err(code) => (code, NOTHING),
             };
+            // Earlier versions have no place for it.
+            let leader_epoch = if ctx.version >= 4 { found.leader_epoch } else { UNDEFINED };
             partitions.push(
                 ListOffsetsPartitionResponse::default()
                     .with_partition_index(asked.partition_index)
                     .with_error_code(code.0)
                     .with_timestamp(found.timestamp)
                     .with_offset(found.offset)
-                    .with_leader_epoch(found.leader_epoch),
+                    .with_leader_epoch(leader_epoch),
             );
         }
         topics.push(ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(partitions));
@@ -136,4 +138,129 @@ async fn record_since(batch: RawBatch, timestamp: i64) -> Result<(i64, i64), Err
     };
     // A batch that claims a time which none of its records has is as corrupt as one that does not decompress.
     looked.ok().flatten().ok_or(ErrorCode::CORRUPT_MESSAGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use kafka_wire::api::Api;
+    use kafka_wire::compression::Compressor;
+    use kafka_wire::messages::TopicName;
+    use kafka_wire::messages::list_offsets_request::ListOffsetsTopic;
+    use kafka_wire::record_batch::{BatchWriter, batch_buffer};
+
+    use super::*;
+    use crate::cluster::Cluster;
+    use crate::fault::on;
+    use crate::wire_test::{Wire, memory_cluster, named};
+
+    fn batch(timestamps: &[i64], compression: Compression) -> Bytes {
+        let mut writer = BatchWriter::new(batch_buffer(256));
+        for timestamp in timestamps {
+            writer.append(*timestamp, None, Some(&[b'x'; 100]), &[]).unwrap();
+        }
+        let mut compressor = Compressor::new(compression, None).unwrap();
+        writer.finish_compressed(&mut compressor, batch_buffer(256)).unwrap().0.freeze()
+    }
+
+    /// Offsets 0 to 6 at times 100, 120, 110 | 90 | 300, 300, 250.
+    async fn cluster() -> Cluster {
+        let cluster = memory_cluster(2, "t", 1, 1).await;
+        let mut wire = Wire::to(&cluster, 1);
+        for (timestamps, compression) in [
+            (&[100, 120, 110][..], Compression::Gzip),
+            (&[90], Compression::None),
+            (&[300, 300, 250], Compression::Lz4),
+        ] {
+            wire.produce(9, 1, named("t"), &[(0, batch(timestamps, compression))]).await;
+        }
+        cluster
+    }
+
+    async fn ask(cluster: &Cluster, version: i16, timestamp: i64) -> (ErrorCode, i64, i64) {
+        ask_of(cluster, 1, version, "t", ListOffsetsPartition::default().with_timestamp(timestamp)).await
+    }
+
+    async fn ask_of(
+        cluster: &Cluster,
+        broker: i32,
+        version: i16,
+        topic: &str,
+        partition: ListOffsetsPartition,
+    ) -> (ErrorCode, i64, i64) {
+        let topic = ListOffsetsTopic::default()
+            .with_name(TopicName(topic.to_owned().into()))
+            .with_partitions(vec![partition]);
+        let request = ListOffsetsRequest::default().with_topics(vec![topic]);
+        let response = Wire::to(cluster, broker).call(version, request).await;
+        let found = &response.topics[0].partitions[0];
+        (ErrorCode(found.error_code), found.timestamp, found.offset)
+    }
+
+    #[tokio::test]
+    async fn the_ends_and_the_records_of_a_time_are_found() {
+        let cluster = cluster().await;
+        for version in Api::ListOffsets.versions().min..=Api::ListOffsets.versions().max {
+            let cases = [
+                (LATEST, -1, 7),
+                (EARLIEST, -1, 0),
+                (0, 100, 0),
+                (100, 100, 0),
+                // The first record, not the first batch, that has this time or a later one.
+                (101, 120, 1),
+                (121, 300, 4),
+                (300, 300, 4),
+                (301, -1, -1),
+            ];
+            for (time, timestamp, offset) in cases {
+                let found = ask(&cluster, version, time).await;
+                assert_eq!(found, (ErrorCode::NONE, timestamp, offset), "version {version}, time {time}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn special_times_are_known_from_their_version_on() {
+        let cluster = cluster().await;
+        let cases = [
+            (MAX_TIMESTAMP, 7, (300, 4)),
+            (EARLIEST_LOCAL, 8, (-1, 0)),
+            (LATEST_TIERED, 9, (-1, -1)),
+            (EARLIEST_PENDING_UPLOAD, 11, (-1, -1)),
+        ];
+        for (time, since, (timestamp, offset)) in cases {
+            assert_eq!(ask(&cluster, since, time).await, (ErrorCode::NONE, timestamp, offset), "{time}");
+            let before = ask(&cluster, since - 1, time).await;
+            assert_eq!(before, (ErrorCode::UNSUPPORTED_VERSION, -1, -1), "{time}");
+        }
+        assert_eq!(ask(&cluster, 11, -7).await.0, ErrorCode::UNSUPPORTED_VERSION);
+    }
+
+    #[tokio::test]
+    async fn deleted_records_are_not_found() {
+        let cluster = cluster().await;
+        let image = cluster.shared().image();
+        image.partition("t", 0).unwrap().partition.lock().log.delete_before(4);
+        drop(image);
+        assert_eq!(ask(&cluster, 5, EARLIEST).await, (ErrorCode::NONE, -1, 4));
+        assert_eq!(ask(&cluster, 5, 100).await, (ErrorCode::NONE, 300, 4));
+    }
+
+    #[tokio::test]
+    async fn only_the_leader_answers_in_its_epoch() {
+        let cluster = cluster().await;
+        let partition = || ListOffsetsPartition::default().with_timestamp(LATEST);
+        let cases = [
+            (2, "t", partition(), ErrorCode::NOT_LEADER_OR_FOLLOWER),
+            (1, "u", partition(), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+            (1, "t", partition().with_partition_index(1), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+            (1, "t", partition().with_current_leader_epoch(0), ErrorCode::NONE),
+            (1, "t", partition().with_current_leader_epoch(1), ErrorCode::UNKNOWN_LEADER_EPOCH),
+        ];
+        for (broker, topic, partition, expected) in cases {
+            assert_eq!(ask_of(&cluster, broker, 5, topic, partition).await.0, expected);
+        }
+        let _fault = cluster.fault(on(Api::ListOffsets).topic("t")).error(ErrorCode::OFFSET_NOT_AVAILABLE);
+        assert_eq!(ask(&cluster, 5, LATEST).await.0, ErrorCode::OFFSET_NOT_AVAILABLE);
+    }
 }

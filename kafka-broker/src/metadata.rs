@@ -9,6 +9,7 @@ use kafka_wire::messages::metadata_response::{
 use kafka_wire::messages::{BrokerId, MetadataRequest, MetadataResponse, StrBytes, TopicName};
 
 use crate::controller::NewTopic;
+use crate::fault::Stage;
 use crate::image::{Image, NO_NODE, PartitionImage, Topic};
 use crate::shared::RequestContext;
 
@@ -30,7 +31,14 @@ pub(crate) async fn handle(ctx: &RequestContext, request: MetadataRequest) -> Me
     }
     let image = ctx.image();
     let operations = if request.include_topic_authorized_operations { TOPIC_OPERATIONS } else { i32::MIN };
-    let known = |topic: &Arc<Topic>| describe(&image, topic).with_topic_authorized_operations(operations);
+    let known = |topic: &Arc<Topic>| {
+        let injected = |stage| ctx.injected.item_error(stage, &topic.name, None);
+        let described = match injected(Stage::Before).or_else(|| injected(Stage::After)) {
+            Some(code) => nothing_of(topic).with_error_code(code.0),
+            None => describe(&image, topic),
+        };
+        described.with_topic_authorized_operations(operations)
+    };
     let topics = match wanted {
         None => image.topics.values().map(known).collect(),
         Some(wanted) => wanted
@@ -82,10 +90,13 @@ fn auto_create(ctx: &RequestContext, name: &TopicName) {
 
 fn describe(image: &Image, topic: &Arc<Topic>) -> MetadataResponseTopic {
     let partitions = topic.partitions.iter().map(|partition| describe_partition(image, partition));
+    nothing_of(topic).with_partitions(partitions.collect())
+}
+
+fn nothing_of(topic: &Topic) -> MetadataResponseTopic {
     MetadataResponseTopic::default()
         .with_name(Some(TopicName(StrBytes::from_string(topic.name.to_string()))))
         .with_topic_id(topic.id)
-        .with_partitions(partitions.collect())
 }
 
 fn describe_partition(image: &Image, partition: &PartitionImage) -> MetadataResponsePartition {
@@ -120,4 +131,129 @@ const fn operations(bits: &[u32]) -> i32 {
         at += 1;
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_wire::api::Api;
+    use kafka_wire::messages::metadata_request::MetadataRequestTopic;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::cluster::Cluster;
+    use crate::fault::on;
+    use crate::wire_test::{Wire, memory_cluster};
+
+    fn asking(names: &[&str]) -> MetadataRequest {
+        let topic = |name: &&str| {
+            MetadataRequestTopic::default().with_name(Some(TopicName((*name).to_owned().into())))
+        };
+        MetadataRequest::default().with_topics(Some(names.iter().map(topic).collect()))
+    }
+
+    fn codes(response: &MetadataResponse) -> Vec<(String, ErrorCode)> {
+        let line = |topic: &MetadataResponseTopic| {
+            let name = topic.name.as_deref().map_or(String::new(), StrBytes::to_string);
+            (name, ErrorCode(topic.error_code))
+        };
+        response.topics.iter().map(line).collect()
+    }
+
+    #[tokio::test]
+    async fn every_version_names_brokers_leaders_and_a_live_controller() {
+        let cluster = memory_cluster(3, "t", 4, 2).await;
+        cluster.stop_broker(1).await.unwrap();
+        let mut wire = Wire::to(&cluster, 2);
+        for version in Api::Metadata.versions().min..=Api::Metadata.versions().max {
+            let response = wire.call(version, asking(&["t"])).await;
+            let brokers: Vec<i32> = response.brokers.iter().map(|broker| broker.node_id.0).collect();
+            assert_eq!(brokers, [2, 3], "version {version}");
+            assert_eq!((&*response.brokers[0].host, response.brokers[0].port), ("broker-2", 9092));
+            let partitions = &response.topics[0].partitions;
+            let leaders: Vec<i32> = partitions.iter().map(|partition| partition.leader_id.0).collect();
+            assert_eq!(leaders, [2, 2, 3, 2]);
+            assert_eq!(
+                (&partitions[0].replica_nodes[..], &partitions[0].isr_nodes[..]),
+                (&[BrokerId(1), BrokerId(2)][..], &[BrokerId(2)][..])
+            );
+            if version >= 1 {
+                assert!(brokers.contains(&response.controller_id.0));
+            }
+            if version >= 2 {
+                assert_eq!(response.cluster_id.unwrap().len(), 22);
+            }
+            if version >= 5 {
+                assert_eq!(partitions[0].offline_replicas, [BrokerId(1)]);
+            }
+            if version >= 7 {
+                assert_eq!(partitions[0].leader_epoch, 1);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn null_means_every_topic_and_an_empty_list_none() {
+        let cluster =
+            Cluster::builder().transport_memory().topic("a", 1, 1).topic("b", 1, 1).start().await.unwrap();
+        let mut wire = Wire::to(&cluster, 1);
+        let all = vec![("a".to_owned(), ErrorCode::NONE), ("b".to_owned(), ErrorCode::NONE)];
+        let empty = || MetadataRequest::default().with_topics(Some(Vec::new()));
+        assert_eq!(codes(&wire.call(0, empty()).await), all, "in version 0");
+        assert_eq!(codes(&wire.call(1, empty()).await), []);
+        assert_eq!(codes(&wire.call(1, MetadataRequest::default().with_topics(None)).await), all);
+        assert_eq!(codes(&wire.call(13, MetadataRequest::default().with_topics(None)).await), all);
+    }
+
+    #[tokio::test]
+    async fn topics_are_created_only_if_the_client_and_the_brokers_want_that() {
+        let cluster = memory_cluster(1, "t", 1, 1).await;
+        let mut wire = Wire::to(&cluster, 1);
+        let asking = |name| asking(&[name]).with_allow_auto_topic_creation(false);
+        let unknown = |name: &str| vec![(name.to_owned(), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)];
+        assert_eq!(codes(&wire.call(4, asking("new")).await), unknown("new"));
+        let created = wire.call(4, asking("new").with_allow_auto_topic_creation(true)).await;
+        assert_eq!(created.topics[0].partitions[0].leader_id, BrokerId(1));
+        let bad = wire.call(4, asking("a b").with_allow_auto_topic_creation(true)).await;
+        assert_eq!(codes(&bad), [("a b".to_owned(), ErrorCode::INVALID_TOPIC_EXCEPTION)]);
+        assert_eq!(codes(&wire.call(3, super::tests::asking(&["old"])).await)[0].1, ErrorCode::NONE);
+
+        let builder = Cluster::builder().transport_memory();
+        let cluster = builder.config("auto.create.topics.enable", "false").start().await.unwrap();
+        let mut wire = Wire::to(&cluster, 1);
+        let asked = wire.call(9, asking("new").with_allow_auto_topic_creation(true)).await;
+        assert_eq!(codes(&asked), unknown("new"));
+    }
+
+    #[tokio::test]
+    async fn topics_are_found_by_id_and_stale_ids_are_named_so() {
+        let cluster = memory_cluster(1, "t", 1, 1).await;
+        let id = cluster.shared().image().topic("t").unwrap().id;
+        let by_id = |id| MetadataRequestTopic::default().with_name(None).with_topic_id(id);
+        let request =
+            MetadataRequest::default().with_topics(Some(vec![by_id(id), by_id(Uuid::from_u128(77))]));
+        let response = Wire::to(&cluster, 1).call(12, request).await;
+        let expected = [("t".to_owned(), ErrorCode::NONE), (String::new(), ErrorCode::UNKNOWN_TOPIC_ID)];
+        assert_eq!(codes(&response), expected);
+        assert_eq!(response.topics[1].topic_id, Uuid::from_u128(77));
+    }
+
+    #[tokio::test]
+    async fn a_partition_without_a_live_replica_has_no_leader() {
+        let cluster = memory_cluster(2, "t", 1, 1).await;
+        cluster.stop_broker(1).await.unwrap();
+        let response = Wire::to(&cluster, 2).call(9, asking(&["t"])).await;
+        let partition = &response.topics[0].partitions[0];
+        assert_eq!(ErrorCode(partition.error_code), ErrorCode::LEADER_NOT_AVAILABLE);
+        assert_eq!((partition.leader_id, &partition.isr_nodes[..]), (BrokerId(-1), &[][..]));
+    }
+
+    #[tokio::test]
+    async fn a_fault_hits_its_topic_alone() {
+        let cluster =
+            Cluster::builder().transport_memory().topic("a", 1, 1).topic("b", 1, 1).start().await.unwrap();
+        let _fault = cluster.fault(on(Api::Metadata).topic("a")).error(ErrorCode::LEADER_NOT_AVAILABLE);
+        let response = Wire::to(&cluster, 1).call(9, asking(&["a", "b"])).await;
+        let expected = [("a".to_owned(), ErrorCode::LEADER_NOT_AVAILABLE), ("b".to_owned(), ErrorCode::NONE)];
+        assert_eq!(codes(&response), expected);
+    }
 }

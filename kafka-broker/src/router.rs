@@ -8,7 +8,7 @@ use kafka_wire::api::{Api, Request, VersionRange};
 use kafka_wire::error::{ProtocolError, ProtocolErrorKind};
 use kafka_wire::messages::*;
 
-use crate::admin::{cluster, configs, elections, reassignments, topics};
+use crate::admin::{cluster, configs, elections, reassignments, records, topics};
 use crate::fault::served::Served;
 use crate::fault::{Seen, Stage};
 use crate::group::serve::{groups, members, offsets};
@@ -88,10 +88,12 @@ routes! {
     ApiVersionsRequest => api_versions::handle;
     CreateTopicsRequest => topics::create;
     DeleteTopicsRequest => topics::delete;
+    DeleteRecordsRequest => records::delete;
     InitProducerIdRequest => init_producer_id::handle;
     OffsetForLeaderEpochRequest => leader_epoch::handle;
     DescribeConfigsRequest => configs::describe;
     AlterConfigsRequest => configs::alter;
+    DescribeLogDirsRequest => records::describe_log_dirs;
     CreatePartitionsRequest => topics::create_partitions;
     DeleteGroupsRequest => groups::delete;
     ElectLeadersRequest => elections::elect;
@@ -100,6 +102,7 @@ routes! {
     ListPartitionReassignmentsRequest => reassignments::list;
     OffsetDeleteRequest => offsets::delete;
     DescribeClusterRequest => cluster::describe;
+    DescribeProducersRequest => records::describe_producers;
     ListConfigResourcesRequest => configs::list_resources;
     DescribeTopicPartitionsRequest => cluster::describe_topic_partitions;
 }

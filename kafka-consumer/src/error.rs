@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use kafka_client::types::TopicPartition;
 use kafka_wire::error_code::ErrorCode;
+use kafka_wire::record_batch::BatchError;
 
 /// The result of everything in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -34,6 +35,51 @@ pub enum ErrorKind {
     NotAssigned(TopicPartition),
     /// Some offsets could not be committed; those of partitions not named here are.
     CommitRefused(Vec<(TopicPartition, ErrorCode)>),
+    /// The partition has no committed offset, and the consumer was told to start nowhere else. Seek to go on; the
+    /// partition stands still until then.
+    NoOffset(TopicPartition),
+    /// The position lies outside the log, as the current leader confirmed, and no policy says where to go. Seek to go
+    /// on; the partition stands still until then.
+    OutOfRange {
+        /// The partition.
+        partition: TopicPartition,
+        /// Where the consumer stood.
+        position: i64,
+        /// The first offset that the broker still has.
+        earliest: i64,
+        /// The end of the log.
+        latest: i64,
+    },
+    /// The log was truncated below the position: records that were read are gone from it (KIP-320). Seek to go on; the
+    /// partition stands still until then.
+    Truncated {
+        /// The partition.
+        partition: TopicPartition,
+        /// Where the consumer stood.
+        position: i64,
+        /// Where the log as it is now departs from what was read, where the broker knows.
+        diverged_at: Option<i64>,
+    },
+    /// A batch cannot be read. The position stays before it and it is fetched again; seek behind it to skip it.
+    Corrupt {
+        /// The partition.
+        partition: TopicPartition,
+        /// The offset of the batch, or the position where not even that can be read.
+        offset: i64,
+        /// What is wrong with it.
+        source: BatchError,
+    },
+    /// The broker refuses to serve the partition, and waiting does not mend it: a missing permission, for one.
+    Refused {
+        /// The partition.
+        partition: TopicPartition,
+        /// Kafka's error code.
+        code: ErrorCode,
+    },
+    /// The call needs a group, and the consumer was built without one.
+    NoGroup,
+    /// The consumer was closed.
+    Closed,
 }
 
 impl Error {
@@ -52,9 +98,9 @@ impl Error {
         match self.kind() {
             ErrorKind::Client(error) => error.error_code(),
             ErrorKind::CommitRefused(partitions) => partitions.first().map(|(_, code)| *code),
-            ErrorKind::NotAMember { .. }
-            | ErrorKind::RebalanceInProgress { .. }
-            | ErrorKind::NotAssigned(_) => None,
+            ErrorKind::Refused { code, .. } => Some(*code),
+            ErrorKind::OutOfRange { .. } => Some(ErrorCode::OFFSET_OUT_OF_RANGE),
+            _ => None,
         }
     }
 
@@ -62,15 +108,20 @@ impl Error {
     pub fn is_retriable(&self) -> bool {
         match self.kind() {
             ErrorKind::Client(error) => error.is_retriable(),
-            ErrorKind::RebalanceInProgress { .. } => true,
+            ErrorKind::RebalanceInProgress { .. } | ErrorKind::Corrupt { .. } => true,
+            ErrorKind::Refused { code, .. } => code.is_retriable(),
             ErrorKind::CommitRefused(partitions) => partitions.iter().all(|(_, code)| code.is_retriable()),
-            ErrorKind::NotAMember { .. } | ErrorKind::NotAssigned(_) => false,
+            _ => false,
         }
     }
 
     /// Whether this consumer is of no further use: closed, fenced off, or turned away by the cluster for good.
     pub fn is_fatal(&self) -> bool {
-        matches!(self.kind(), ErrorKind::Client(error) if error.is_fatal())
+        match self.kind() {
+            ErrorKind::Client(error) => error.is_fatal(),
+            ErrorKind::Closed => true,
+            _ => false,
+        }
     }
 }
 
@@ -105,6 +156,31 @@ impl fmt::Display for Error {
                 f.write_str("offsets were not committed:")?;
                 partitions.iter().try_for_each(|(partition, code)| write!(f, " {partition}: {code}"))
             }
+            ErrorKind::NoOffset(partition) => {
+                write!(
+                    f,
+                    "{partition} has no committed offset, and the consumer was told to start nowhere; seek to go on"
+                )
+            }
+            ErrorKind::OutOfRange { partition, position, earliest, latest } => {
+                write!(f, "position {position} of {partition} is outside its log, ")?;
+                write!(f, "which reaches from {earliest} to {latest}; seek to go on")
+            }
+            ErrorKind::Truncated { partition, position, diverged_at } => {
+                write!(f, "the log of {partition} was truncated below position {position}")?;
+                if let Some(offset) = diverged_at {
+                    write!(f, ", from offset {offset} on")?;
+                }
+                f.write_str("; seek to go on")
+            }
+            ErrorKind::Corrupt { partition, offset, .. } => {
+                write!(f, "the batch at offset {offset} of {partition} cannot be read")
+            }
+            ErrorKind::Refused { partition, code } => {
+                write!(f, "{partition}: {code}: {}", code.message().trim_end_matches('.'))
+            }
+            ErrorKind::NoGroup => f.write_str("the consumer has no group; name one with `group(..)`"),
+            ErrorKind::Closed => f.write_str("the consumer was closed"),
         }
     }
 }
@@ -114,6 +190,7 @@ impl std::error::Error for Error {
         match self.kind() {
             // The display above is already the client's own, so its source is ours.
             ErrorKind::Client(error) => std::error::Error::source(error),
+            ErrorKind::Corrupt { source, .. } => Some(source),
             _ => None,
         }
     }

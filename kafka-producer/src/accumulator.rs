@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
@@ -24,13 +24,22 @@ use crate::partitioner::{Load, Sticky};
 #[derive(Debug)]
 pub(crate) struct Accumulator {
     topics: ArcSwap<Topics>,
-    /// Guards the creation of slots; holds the number of the next one.
-    next_slot: Mutex<u32>,
+    /// Guards the creation of slots.
+    creation: Mutex<Creation>,
+    /// Batches that take records; counted to know whether records need a fresh clock.
+    open_batches: Arc<AtomicUsize>,
     pub(crate) memory: Memory,
     pub(crate) clock: Clock,
     pub(crate) notices: Notices,
     ledger: Arc<Ledger>,
     settings: Settings,
+}
+
+#[derive(Debug, Default)]
+struct Creation {
+    /// The number of the next slot.
+    next: u32,
+    closed: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -90,7 +99,8 @@ impl Accumulator {
     pub(crate) fn new(settings: Settings) -> Self {
         Self {
             topics: ArcSwap::default(),
-            next_slot: Mutex::new(0),
+            creation: Mutex::default(),
+            open_batches: Arc::default(),
             memory: Memory::new(settings.buffer_memory, settings.batch_size),
             clock: Clock::new(),
             notices: Notices::default(),
@@ -108,33 +118,52 @@ impl Accumulator {
         &self.ledger
     }
 
+    /// How many batches take records at the moment.
+    pub(crate) fn open_batches(&self) -> usize {
+        self.open_batches.load(Ordering::Relaxed)
+    }
+
+    /// Hands out no more memory and makes no more slots; returns those there are, to be closed too.
+    pub(crate) fn close(&self) -> Vec<Arc<Slot>> {
+        let mut creation = self.creation.lock().unwrap_or_else(PoisonError::into_inner);
+        creation.closed = true;
+        self.memory.close();
+        self.topics.load().values().flat_map(|topic| topic.slots.iter().cloned()).collect()
+    }
+
     /// Makes slots for a topic's partitions, as many as it has now.
-    pub(crate) fn open_topic(&self, name: &Arc<str>, partitions: usize) -> Arc<TopicSlots> {
-        let mut next_slot = self.next_slot.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn open_topic(&self, name: &Arc<str>, partitions: usize) {
+        let mut creation = self.creation.lock().unwrap_or_else(PoisonError::into_inner);
+        if creation.closed {
+            return;
+        }
         let topics = self.topics.load_full();
         let known = topics.get(name);
         if let Some(known) = known
             && known.partitions == partitions
         {
-            return known.clone();
+            return;
         }
         let mut slots = known.map(|known| known.slots.clone()).unwrap_or_default();
         while slots.len() < partitions {
-            slots.push(Arc::new(Slot::new(*next_slot, name.clone(), slots.len() as i32)));
-            *next_slot += 1;
+            slots.push(Arc::new(Slot::new(
+                creation.next,
+                name.clone(),
+                slots.len() as i32,
+                self.open_batches.clone(),
+            )));
+            creation.next += 1;
         }
         let sticky = known.map_or_else(
             || {
-                let seed = self.settings.seed.wrapping_add(u64::from(*next_slot));
+                let seed = self.settings.seed.wrapping_add(u64::from(creation.next));
                 Arc::new(Sticky::new(self.settings.batch_size, self.settings.adaptive_partitioning, seed))
             },
             |known| known.sticky.clone(),
         );
-        let opened = Arc::new(TopicSlots { name: name.clone(), slots, partitions, sticky });
         let mut topics = Topics::clone(&topics);
-        topics.insert(name.clone(), opened.clone());
+        topics.insert(name.clone(), Arc::new(TopicSlots { name: name.clone(), slots, partitions, sticky }));
         self.topics.store(Arc::new(topics));
-        opened
     }
 
     /// Encodes a record into the open batch of a partition, or into a new one. `room` is credit that the caller waited
@@ -156,7 +185,7 @@ impl Accumulator {
             if lane.closed {
                 return Err(Refusal::Closed);
             }
-            if let Some(full) = lane.seal() {
+            if let Some(full) = slot.seal(&mut lane) {
                 lane.sealed.push_back(full);
                 notice = Some(Notice::Full);
             }
@@ -204,6 +233,7 @@ impl Accumulator {
                 Err(_) => return Err(Refusal::Closed),
             },
         };
+        self.open_batches.fetch_add(1, Ordering::Relaxed);
         let completion = BatchCompletion::new(slot.topic.clone(), slot.partition);
         lane.open = Some(Open {
             writer: BatchWriter::new(self.memory.buffer(size)),
@@ -262,6 +292,8 @@ pub(crate) struct Slot {
     pub(crate) partition: i32,
     /// How many batches wait, for the choice of a partition; [`UNAVAILABLE`] without a leader.
     load: AtomicU32,
+    /// The accumulator's count.
+    open_batches: Arc<AtomicUsize>,
     /// Guards the batches that the sender has not taken. Held while a record is encoded, never across an await.
     lane: Mutex<Lane>,
 }
@@ -310,19 +342,19 @@ impl Open {
     }
 }
 
-impl Lane {
-    fn seal(&mut self) -> Option<Batch> {
-        let Open { writer, completer, room, created } = self.open.take()?;
-        // Half of what it was, so that one small batch in between does not make the next one grow from the start.
-        self.usual_size = writer.len().max(self.usual_size / 2);
-        Some(Batch::new(writer, completer, room, created))
-    }
-}
-
 impl Slot {
-    fn new(number: u32, topic: Arc<str>, partition: i32) -> Self {
+    fn new(number: u32, topic: Arc<str>, partition: i32, open_batches: Arc<AtomicUsize>) -> Self {
         let lane = Lane { open: None, sealed: VecDeque::new(), listed: false, closed: false, usual_size: 0 };
-        Self { number, topic, partition, load: AtomicU32::new(0), lane: Mutex::new(lane) }
+        Self { number, topic, partition, load: AtomicU32::new(0), open_batches, lane: Mutex::new(lane) }
+    }
+
+    /// Ends the open batch.
+    fn seal(&self, lane: &mut Lane) -> Option<Batch> {
+        let Open { writer, completer, room, created } = lane.open.take()?;
+        self.open_batches.fetch_sub(1, Ordering::Relaxed);
+        // Half of what it was, so that one small batch in between does not make the next one grow from the start.
+        lane.usual_size = writer.len().max(lane.usual_size / 2);
+        Some(Batch::new(writer, completer, room, created))
     }
 
     /// Moves the full batches to the end of `waiting`; returns when the open one was opened.
@@ -337,7 +369,7 @@ impl Slot {
     pub(crate) fn seal_into(&self, waiting: &mut VecDeque<Batch>) {
         let mut lane = self.lane();
         waiting.append(&mut lane.sealed);
-        waiting.extend(lane.seal());
+        waiting.extend(self.seal(&mut lane));
     }
 
     /// Takes no more records and hands out those it has.
@@ -345,7 +377,7 @@ impl Slot {
         let mut lane = self.lane();
         lane.closed = true;
         waiting.append(&mut lane.sealed);
-        waiting.extend(lane.seal());
+        waiting.extend(self.seal(&mut lane));
     }
 
     pub(crate) fn set_load(&self, load: Load) {

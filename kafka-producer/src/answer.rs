@@ -25,6 +25,7 @@ pub(crate) struct Verdict {
 pub(crate) enum Reason {
     Code(ErrorCode, Option<String>),
     Client(kafka_client::Error),
+    LeftOut,
 }
 
 impl Verdict {
@@ -36,6 +37,19 @@ impl Verdict {
     pub(crate) fn unanswered(error: kafka_client::Error, was_written: bool) -> Self {
         let answer = if was_written { Answer::Unknown } else { Answer::NotAppended };
         Self::failed(answer, Some(Reason::Client(error)))
+    }
+
+    /// The broker answered, but said nothing about this partition.
+    pub(crate) fn left_out() -> Self {
+        Self::failed(Answer::Unknown, Some(Reason::LeftOut))
+    }
+
+    /// The broker's error code, if it sent one.
+    pub(crate) fn code(&self) -> Option<ErrorCode> {
+        match self.reason {
+            Some(Reason::Code(code, _)) => Some(code),
+            _ => None,
+        }
     }
 
     /// The request could not even be made.
@@ -72,7 +86,12 @@ impl Verdict {
                 ErrorKind::Refused { partition: partition.clone(), code: *code, message: message.clone() }
             }
             Some(Reason::Client(error)) => ErrorKind::Client(error.clone()),
-            None => ErrorKind::Closed,
+            // The code of Kafka's own client for it.
+            Some(Reason::LeftOut) | None => ErrorKind::Refused {
+                partition: partition.clone(),
+                code: ErrorCode::UNKNOWN_SERVER_ERROR,
+                message: Some("the broker's answer leaves the partition out".to_owned()),
+            },
         };
         Error::new(kind, fate)
     }

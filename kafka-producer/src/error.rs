@@ -80,8 +80,6 @@ pub enum ErrorKind {
         what: &'static str,
         /// `max.block.ms`.
         after: Duration,
-        /// The last failure meanwhile, where there was one.
-        last: Option<kafka_client::Error>,
     },
     /// `delivery.timeout.ms` passed before the record was acknowledged.
     DeliveryTimedOut {
@@ -118,6 +116,15 @@ pub enum ErrorKind {
         /// What the last attempt came to.
         last: Option<Error>,
     },
+    /// [`close`](crate::Producer::close) ran out of time.
+    CloseTimedOut {
+        /// How long it was given.
+        after: Duration,
+        /// How many batches were left; their records were told their fates.
+        batches: usize,
+    },
+    /// The producer failed for good while the record was on its way.
+    Failed(Error),
     /// The producer was closed or dropped first.
     Closed,
 }
@@ -130,6 +137,11 @@ impl Error {
     /// A failure before the record was accepted.
     pub(crate) fn not_sent(kind: ErrorKind) -> Self {
         Self::new(kind, Fate::NotWritten)
+    }
+
+    /// The same failure of a record with another fate.
+    pub(crate) fn with_fate(&self, fate: Fate) -> Self {
+        if fate == self.fate() { self.clone() } else { Self::new(ErrorKind::Failed(self.clone()), fate) }
     }
 
     /// What kind of failure this is.
@@ -146,9 +158,8 @@ impl Error {
     pub fn error_code(&self) -> Option<ErrorCode> {
         match self.kind() {
             ErrorKind::Refused { code, .. } | ErrorKind::SameBatch { code, .. } => Some(*code),
-            ErrorKind::Client(error) | ErrorKind::BlockedTooLong { last: Some(error), .. } => {
-                error.error_code()
-            }
+            ErrorKind::Client(error) => error.error_code(),
+            ErrorKind::Failed(error) => error.error_code(),
             ErrorKind::DeliveryTimedOut { last: Some(last), .. }
             | ErrorKind::SequenceLost { last: Some(last), .. } => last.error_code(),
             _ => None,
@@ -171,7 +182,9 @@ impl Error {
             | ErrorKind::InvalidRecord { .. }
             | ErrorKind::RecordTooLarge { .. }
             | ErrorKind::UnknownPartition { .. }
+            | ErrorKind::CloseTimedOut { .. }
             | ErrorKind::Closed => false,
+            ErrorKind::Failed(error) => error.is_retriable(),
         }
     }
 
@@ -179,7 +192,7 @@ impl Error {
     pub fn is_fatal(&self) -> bool {
         match self.kind() {
             ErrorKind::Client(error) => error.is_fatal(),
-            ErrorKind::Closed => true,
+            ErrorKind::Closed | ErrorKind::CloseTimedOut { .. } | ErrorKind::Failed(_) => true,
             _ => false,
         }
     }
@@ -237,6 +250,10 @@ impl fmt::Display for Error {
             ErrorKind::SequenceLost { partition, .. } => {
                 write!(f, "{partition} lost its place in the producer's sequence")?;
             }
+            ErrorKind::CloseTimedOut { after, batches } => {
+                write!(f, "closed after {after:?} with {batches} batches left")?;
+            }
+            ErrorKind::Failed(error) => write!(f, "the producer failed: {error}")?,
             ErrorKind::Closed => f.write_str("the producer is closed")?,
         }
         match self.fate() {
@@ -253,7 +270,7 @@ impl std::error::Error for Error {
             // Its text is our text, so the chain goes on with what lies beneath it.
             ErrorKind::Client(error) => error.source(),
             ErrorKind::Serialize { source, .. } => Some(source.as_ref()),
-            ErrorKind::BlockedTooLong { last: Some(last), .. } => Some(last),
+            ErrorKind::Failed(error) => error.source(),
             ErrorKind::DeliveryTimedOut { last: Some(last), .. }
             | ErrorKind::SequenceLost { last: Some(last), .. } => Some(last),
             _ => None,

@@ -261,6 +261,10 @@ impl<B: Stampable> Pipeline<B> {
         Some(&mut self.entries[at].batch)
     }
 
+    pub(crate) fn has_on_wire(&self, sequence: Sequence) -> bool {
+        self.position(sequence).is_some()
+    }
+
     /// Tells what became of the batch that was sent under `sequence`.
     pub(crate) fn answered(&mut self, sequence: Sequence, answer: Answer) -> Step<B> {
         let Some(at) = self.position(sequence) else { return Step::Nothing };
@@ -429,7 +433,7 @@ impl<B: Stampable> Pipeline<B> {
 
     /// Takes every batch out, with its fate. Nothing may be sent afterwards.
     pub(crate) fn close(&mut self, mut failed: impl FnMut(B, Fate)) {
-        for entry in self.entries.drain(..) {
+        for entry in self.entries.drain(..).filter(|entry| !entry.expired) {
             let fate = if entry.on_wire { Fate::PossiblyWritten } else { entry.fate() };
             failed(entry.batch, fate);
         }

@@ -55,6 +55,11 @@ impl Ledger {
         }
     }
 
+    /// Whether every batch is resolved.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().counts.iter().all(|count| *count == 0)
+    }
+
     /// Begins a new generation and returns the one that ends here.
     pub(crate) fn turn(&self) -> u64 {
         let mut state = self.lock();

@@ -3,6 +3,7 @@
 mod accumulator;
 mod answer;
 mod batch;
+mod builder;
 mod clock;
 mod completion;
 pub mod config;
@@ -13,12 +14,19 @@ mod memory;
 mod notices;
 mod outbox;
 mod partitioner;
+mod producer;
 mod record;
+mod request;
+mod sender;
 #[cfg(test)]
 mod simulation;
+mod sink;
 
+pub use builder::ProducerBuilder;
 pub use completion::Delivery;
 pub use config::{Acks, ProducerConfig};
 pub use error::{Error, ErrorKind, Fate, Result};
 pub use partitioner::{ByKey, IgnoreKeys, Partitioner, RecordBytes};
+pub use producer::Producer;
 pub use record::{HeaderValue, ProducerRecord, RecordMetadata};
+pub use sink::ProducerSink;

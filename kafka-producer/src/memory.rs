@@ -52,11 +52,6 @@ impl Memory {
         Self { credit: Arc::new(Semaphore::new(capacity)), capacity, batch_size, spare: Mutex::default() }
     }
 
-    /// `buffer.memory` in bytes.
-    pub(crate) fn capacity(&self) -> usize {
-        self.capacity
-    }
-
     /// `batch.size` in bytes.
     pub(crate) fn batch_size(&self) -> usize {
         self.batch_size

@@ -21,7 +21,7 @@ use self::partition::{Head, Partition};
 use crate::accumulator::Slot;
 use crate::answer::Verdict;
 use crate::completion::BatchCompletion;
-use crate::error::ErrorKind;
+use crate::error::{Error, Fate};
 use crate::idempotence::{Identity, Next, ProducerIdentity, Sequence};
 use crate::memory::Memory;
 
@@ -81,8 +81,8 @@ pub(crate) struct Compressed {
 }
 
 impl Compression {
-    pub(crate) fn run(self, compressor: &mut Compressor, memory: &Memory) -> Compressed {
-        let result = crate::batch::seal(self.writer, Some(compressor), memory);
+    pub(crate) fn run(self, compressor: Option<&mut Compressor>, memory: &Memory) -> Compressed {
+        let result = crate::batch::seal(self.writer, compressor, memory);
         Compressed { slot: self.slot, batch: self.batch, result }
     }
 }
@@ -122,11 +122,6 @@ impl Outbox {
     /// Whether the slot was met before. If not, its leader has to be told.
     pub(crate) fn knows(&self, slot: &Slot) -> bool {
         matches!(self.partitions.get(slot.number as usize), Some(Some(_)))
-    }
-
-    /// The slots met so far.
-    pub(crate) fn slots(&self) -> impl Iterator<Item = &Arc<Slot>> {
-        self.partitions.iter().flatten().map(|partition| &partition.slot)
     }
 
     /// A slot has a new or a full batch.
@@ -190,6 +185,13 @@ impl Outbox {
         partition.leader = leader;
         partition.publish_load();
         self.consider(slot.number, memory, now);
+    }
+
+    /// An answer said who leads a slot's partition now.
+    pub(crate) fn follow_leader(&mut self, slot: u32, leader: NodeId, memory: &Memory, now: Instant) {
+        let Some(Some(partition)) = self.partitions.get(slot as usize) else { return };
+        let (slot, topic_id) = (partition.slot.clone(), partition.topic_id);
+        self.set_leader(&slot, Some(leader), topic_id, memory, now);
     }
 
     /// Whether anything waits to be sent to `node`.
@@ -360,10 +362,36 @@ impl Outbox {
         self.lingering = lingering;
     }
 
-    /// Fails everything that was accepted, each batch with its fate.
-    pub(crate) fn close(&mut self, memory: &Memory, kind: impl Fn() -> ErrorKind) {
+    /// Remembers what keeps batches for a node, or all batches, from being sent, for those that expire over it.
+    pub(crate) fn note_failure(&mut self, error: &Error, node: Option<NodeId>) {
         for partition in self.partitions.iter_mut().flatten() {
-            partition.close(memory, &kind);
+            if node.is_none() || partition.leader == node {
+                partition.note_failure(error);
+            }
+        }
+    }
+
+    /// Whether an answer is waited for.
+    pub(crate) fn is_on_wire(&self, slot: u32, sequence: Sequence) -> bool {
+        match self.partitions.get(slot as usize) {
+            Some(Some(partition)) => partition.pipeline.has_on_wire(sequence),
+            _ => false,
+        }
+    }
+
+    /// Takes no more records, also in `slots` that were never met, and fails what was accepted. `error` makes the error
+    /// for a fate.
+    pub(crate) fn close(
+        &mut self,
+        slots: &[Arc<Slot>],
+        memory: &Memory,
+        mut error: impl FnMut(Fate) -> Error,
+    ) {
+        let idempotent = self.settings.idempotent;
+        let strangers = slots.iter().filter(|slot| !self.knows(slot));
+        let mut strangers: Vec<_> = strangers.map(|slot| Partition::new(slot.clone(), idempotent)).collect();
+        for partition in self.partitions.iter_mut().flatten().chain(&mut strangers) {
+            partition.close(memory, &mut error);
         }
         self.ready.clear();
         self.timers.clear();

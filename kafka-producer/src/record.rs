@@ -28,7 +28,7 @@ pub struct ProducerRecord<'a, K = (), V = ()> {
 
 /// A record's header. Names may repeat, and the value may be null.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Header<'a> {
+pub(crate) struct Header<'a> {
     pub(crate) name: Cow<'a, str>,
     pub(crate) value: Option<Cow<'a, [u8]>>,
 }

@@ -216,7 +216,7 @@ impl World {
         }
         while let Some(job) = self.outbox.next_compression() {
             let mut compressor = Compressor::new(Compression::Gzip, None).unwrap();
-            let done = job.run(&mut compressor, memory);
+            let done = job.run(Some(&mut compressor), memory);
             self.outbox.compressed(done, memory, now);
         }
         for node in 0..NODES {

@@ -14,7 +14,7 @@ use kafka_wire::messages::{
     ListConfigResourcesResponse, StrBytes, alter_configs_response, incremental_alter_configs_response,
 };
 
-use super::{code_and_message, refuse, repeated, text};
+use super::{code_and_message, refuse, repeated, shorten, text, too_many};
 use crate::config::{BROKER_CONFIGS, ConfigDef, ConfigValue, Source, TOPIC_CONFIGS};
 use crate::controller::{self, ConfigChange, Refusal};
 use crate::shared::RequestContext;
@@ -27,10 +27,11 @@ type Described = (&'static ConfigDef, Vec<ConfigValue>);
 
 pub(crate) async fn describe(
     ctx: &RequestContext,
-    request: DescribeConfigsRequest,
+    mut request: DescribeConfigsRequest,
 ) -> DescribeConfigsResponse {
+    let too_long = shorten(&mut request.resources);
     let results = request.resources.iter().map(|resource| {
-        let described = describe_resource(ctx, resource);
+        let described = if too_long { too_many() } else { describe_resource(ctx, resource) };
         let (code, message) = code_and_message(&described);
         let wanted = |def: &ConfigDef| match resource.configuration_keys.as_deref() {
             None | Some([]) => true,
@@ -118,7 +119,8 @@ fn show(
     Some(config.with_synonyms(synonyms.collect()))
 }
 
-pub(crate) async fn alter(ctx: &RequestContext, request: AlterConfigsRequest) -> AlterConfigsResponse {
+pub(crate) async fn alter(ctx: &RequestContext, mut request: AlterConfigsRequest) -> AlterConfigsResponse {
+    let too_long = shorten(&mut request.resources);
     let key = |kind: i8, name: &StrBytes| (kind, name.clone());
     let twice = repeated(request.resources.iter().map(|one| key(one.resource_type, &one.resource_name)));
     let responses = request.resources.into_iter().map(|resource| {
@@ -127,7 +129,9 @@ pub(crate) async fn alter(ctx: &RequestContext, request: AlterConfigsRequest) ->
             Some(value) => Ok((config.name.to_string(), ConfigChange::Set(value.to_string()))),
             None => null_value(&config.name),
         });
-        let outcome = if twice.contains(&key(kind, &name)) {
+        let outcome = if too_long {
+            too_many()
+        } else if twice.contains(&key(kind, &name)) {
             refuse(ErrorCode::INVALID_REQUEST, "Each resource must appear at most once.")
         } else {
             let changes: Result<Vec<_>, _> = changes.collect();
@@ -145,8 +149,9 @@ pub(crate) async fn alter(ctx: &RequestContext, request: AlterConfigsRequest) ->
 
 pub(crate) async fn alter_incrementally(
     ctx: &RequestContext,
-    request: IncrementalAlterConfigsRequest,
+    mut request: IncrementalAlterConfigsRequest,
 ) -> IncrementalAlterConfigsResponse {
+    let too_long = shorten(&mut request.resources);
     let key = |kind: i8, name: &StrBytes| (kind, name.clone());
     let twice = repeated(request.resources.iter().map(|one| key(one.resource_type, &one.resource_name)));
     let responses = request.resources.into_iter().map(|resource| {
@@ -154,7 +159,9 @@ pub(crate) async fn alter_incrementally(
         let changes = resource.configs.into_iter().map(|config| {
             Ok((config.name.to_string(), change(&config.name, config.config_operation, config.value)?))
         });
-        let outcome = if twice.contains(&key(kind, &name)) {
+        let outcome = if too_long {
+            too_many()
+        } else if twice.contains(&key(kind, &name)) {
             refuse(ErrorCode::INVALID_REQUEST, "Each resource must appear at most once.")
         } else {
             let changes: Result<Vec<_>, _> = changes.collect();

@@ -4,7 +4,7 @@ use kafka_wire::error_code::ErrorCode;
 use kafka_wire::messages::elect_leaders_response::{PartitionResult, ReplicaElectionResult};
 use kafka_wire::messages::{ElectLeadersRequest, ElectLeadersResponse, TopicName};
 
-use super::{code_and_message, refuse, text};
+use super::{MOST_ITEMS, code_and_message, refuse, text};
 use crate::controller::Refusal;
 use crate::image::NO_NODE;
 use crate::shared::RequestContext;
@@ -20,10 +20,13 @@ pub(crate) async fn elect(ctx: &RequestContext, request: ElectLeadersRequest) ->
     }
     // Of all partitions only those whose leader had to change are of interest.
     let of_all = request.topic_partitions.is_none();
-    let asked = request.topic_partitions.map_or_else(
+    let asked: Vec<_> = request.topic_partitions.map_or_else(
         || every_partition(ctx),
         |topics| topics.into_iter().map(|topic| (topic.topic, topic.partitions)).collect(),
     );
+    if asked.iter().map(|(_, partitions)| partitions.len()).sum::<usize>() > MOST_ITEMS {
+        return ElectLeadersResponse::default().with_error_code(ErrorCode::POLICY_VIOLATION.0);
+    }
     let results = asked.into_iter().map(|(topic, partitions)| {
         let results = partitions.into_iter().filter_map(|partition| {
             let outcome = elect_one(ctx, kind, &topic, partition);

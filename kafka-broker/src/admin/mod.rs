@@ -4,6 +4,7 @@ pub(crate) mod cluster;
 pub(crate) mod configs;
 pub(crate) mod elections;
 pub(crate) mod reassignments;
+pub(crate) mod records;
 #[cfg(test)]
 mod tests;
 pub(crate) mod topics;
@@ -14,6 +15,21 @@ use kafka_wire::error_code::ErrorCode;
 use kafka_wire::messages::StrBytes;
 
 use crate::controller::Refusal;
+
+/// Most topics, resources or partitions that one request changes or describes: each may cost a copy of the image, or an
+/// answer a thousand times its size.
+const MOST_ITEMS: usize = 10_000;
+
+/// Shortens what is too long. The rest is to be refused, all of it, with [`too_many`].
+fn shorten<T>(items: &mut Vec<T>) -> bool {
+    let is_too_long = items.len() > MOST_ITEMS;
+    items.truncate(MOST_ITEMS);
+    is_too_long
+}
+
+fn too_many<T>() -> Result<T, Refusal> {
+    refuse(ErrorCode::POLICY_VIOLATION, "Excessively large number of items per request.")
+}
 
 fn text(text: impl Into<String>) -> StrBytes {
     StrBytes::from_string(text.into())

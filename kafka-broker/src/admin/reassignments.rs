@@ -9,7 +9,7 @@ use kafka_wire::messages::{
     ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse,
 };
 
-use super::{code_and_message, refuse};
+use super::{MOST_ITEMS, code_and_message, refuse, too_many};
 use crate::shared::RequestContext;
 
 pub(crate) async fn alter(
@@ -17,6 +17,11 @@ pub(crate) async fn alter(
     request: AlterPartitionReassignmentsRequest,
 ) -> AlterPartitionReassignmentsResponse {
     let may_change_factor = request.allow_replication_factor_change;
+    if request.topics.iter().map(|topic| topic.partitions.len()).sum::<usize>() > MOST_ITEMS {
+        let (code, message) = code_and_message(&too_many::<()>());
+        let response = AlterPartitionReassignmentsResponse::default().with_error_code(code);
+        return response.with_error_message(message);
+    }
     let responses = request.topics.into_iter().map(|topic| {
         let partitions = topic.partitions.into_iter().map(|partition| {
             let number = partition.partition_index;

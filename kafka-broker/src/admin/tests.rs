@@ -458,3 +458,20 @@ async fn a_partition_moves_to_other_replicas_at_once() {
     let ongoing = bench.call(1, 0, ListPartitionReassignmentsRequest::default().with_topics(None)).await;
     assert!(ongoing.topics.is_empty());
 }
+
+#[tokio::test]
+async fn endless_requests_are_refused_and_answered_in_short() {
+    let bench = Bench::new(1).topic("t", 1);
+    let topics = (0..20_000).map(|n| new_topic(&format!("n{n}")));
+    let answer = bench.call(1, 7, create(topics.collect())).await;
+    assert_eq!(answer.topics.len(), 10_000);
+    assert!(answer.topics.iter().all(|topic| topic.error_code == ErrorCode::POLICY_VIOLATION.0));
+    assert_eq!(bench.shared.image().topics.len(), 1);
+    let asked = DescribeConfigsResource::default().with_resource_type(2).with_resource_name(text("t"));
+    let asked = DescribeConfigsRequest::default().with_resources(vec![asked; 20_000]);
+    let answer = bench.call(1, 4, asked).await;
+    assert!(answer.results.iter().all(|result| result.configs.is_empty()));
+    let election = TopicPartitions::default().with_topic(name("t")).with_partitions(vec![0; 20_000]);
+    let election = ElectLeadersRequest::default().with_topic_partitions(Some(vec![election]));
+    assert_eq!(bench.call(1, 2, election).await.error_code, ErrorCode::POLICY_VIOLATION.0);
+}

@@ -15,20 +15,24 @@ use kafka_wire::messages::{
     DeleteTopicsRequest, DeleteTopicsResponse, TopicName,
 };
 
-use super::{code_and_message, refuse, repeated, text};
+use super::{code_and_message, refuse, repeated, shorten, text, too_many};
 use crate::config::TOPIC_CONFIGS;
 use crate::controller::{NewTopic, Refusal};
 use crate::image::Topic;
 use crate::shared::RequestContext;
 
-pub(crate) async fn create(ctx: &RequestContext, request: CreateTopicsRequest) -> CreateTopicsResponse {
+pub(crate) async fn create(ctx: &RequestContext, mut request: CreateTopicsRequest) -> CreateTopicsResponse {
+    let too_long = shorten(&mut request.topics);
     let twice = repeated(request.topics.iter().map(|topic| topic.name.clone()));
+    // One answer for all that share a name.
+    let mut unanswered = twice.clone();
     let mut results: Vec<CreatableTopicResult> = Vec::new();
     for topic in request.topics {
         let name = topic.name.clone();
-        let outcome = if twice.contains(&name) {
-            // One answer for all that share the name.
-            if results.iter().any(|result| result.name == name) {
+        let outcome = if too_long {
+            too_many()
+        } else if twice.contains(&name) {
+            if !unanswered.remove(&name) {
                 continue;
             }
             refuse(ErrorCode::INVALID_REQUEST, "Duplicate topic name.")
@@ -112,18 +116,22 @@ fn configs(ctx: &RequestContext, topic: &Topic) -> Vec<CreatableTopicConfigs> {
 }
 
 pub(crate) async fn delete(ctx: &RequestContext, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
-    let asked: Vec<DeleteTopicState> = if ctx.version >= 6 {
+    let mut asked: Vec<DeleteTopicState> = if ctx.version >= 6 {
         request.topics
     } else {
         let by_name = |name| DeleteTopicState::default().with_name(Some(name));
         request.topic_names.into_iter().map(by_name).collect()
     };
+    let too_long = shorten(&mut asked);
     let twice = repeated(asked.iter().map(|topic| (topic.name.clone(), topic.topic_id)));
+    let mut unanswered = twice.clone();
     let mut results: Vec<DeletableTopicResult> = Vec::new();
     for topic in asked {
         let key = (topic.name, topic.topic_id);
-        let outcome = if twice.contains(&key) {
-            if results.iter().any(|result| (&result.name, result.topic_id) == (&key.0, key.1)) {
+        let outcome = if too_long {
+            too_many()
+        } else if twice.contains(&key) {
+            if !unanswered.remove(&key) {
                 continue;
             }
             refuse(ErrorCode::INVALID_REQUEST, "Duplicate topic.")
@@ -178,13 +186,17 @@ fn delete_one(
 
 pub(crate) async fn create_partitions(
     ctx: &RequestContext,
-    request: CreatePartitionsRequest,
+    mut request: CreatePartitionsRequest,
 ) -> CreatePartitionsResponse {
+    let too_long = shorten(&mut request.topics);
     let twice = repeated(request.topics.iter().map(|topic| topic.name.clone()));
+    let mut unanswered = twice.clone();
     let mut results: Vec<CreatePartitionsTopicResult> = Vec::new();
     for CreatePartitionsTopic { name, count, assignments, .. } in request.topics {
-        let outcome = if twice.contains(&name) {
-            if results.iter().any(|result| result.name == name) {
+        let outcome = if too_long {
+            too_many()
+        } else if twice.contains(&name) {
+            if !unanswered.remove(&name) {
                 continue;
             }
             refuse(ErrorCode::INVALID_REQUEST, "Duplicate topic name.")

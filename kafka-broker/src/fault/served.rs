@@ -376,6 +376,42 @@ impl Served for DeleteRecordsRequest {
     throttle_field!();
 }
 
+impl Served for DescribeProducersRequest {
+    fn items(&self, _: &RequestContext, see: &mut dyn FnMut(&str, Option<i32>)) {
+        for topic in &self.topics {
+            topic.partition_indexes.iter().for_each(|partition| see(&topic.name, Some(*partition)));
+        }
+    }
+
+    fn refusal(&self, _: i16, code: ErrorCode) -> Option<DescribeProducersResponse> {
+        use describe_producers_response::{PartitionResponse, TopicResponse};
+        let topics = self.topics.iter().map(|topic| {
+            let partitions = topic.partition_indexes.iter().map(|partition| {
+                PartitionResponse::default().with_partition_index(*partition).with_error_code(code.0)
+            });
+            TopicResponse::default().with_name(topic.name.clone()).with_partitions(partitions.collect())
+        });
+        Some(DescribeProducersResponse::default().with_topics(topics.collect()))
+    }
+
+    throttle_field!();
+}
+
+impl Served for DescribeLogDirsRequest {
+    fn refusal(&self, version: i16, code: ErrorCode) -> Option<DescribeLogDirsResponse> {
+        let response = DescribeLogDirsResponse::default();
+        // Older versions have no code for the whole response.
+        Some(if version >= 3 {
+            response.with_error_code(code.0)
+        } else {
+            let dir = describe_log_dirs_response::DescribeLogDirsResult::default().with_error_code(code.0);
+            response.with_results(vec![dir])
+        })
+    }
+
+    throttle_field!();
+}
+
 impl Served for DescribeTopicPartitionsRequest {
     fn items(&self, _: &RequestContext, see: &mut dyn FnMut(&str, Option<i32>)) {
         self.topics.iter().for_each(|topic| see(&topic.name, None));
@@ -503,6 +539,12 @@ mod tests {
             let partitions = vec![DeleteRecordsPartition::default()];
             let topics = vec![DeleteRecordsTopic::default().with_name(topic()).with_partitions(partitions)];
             DeleteRecordsRequest::default().with_topics(topics)
+        });
+        check(|_| DescribeLogDirsRequest::default());
+        check(|_| {
+            use describe_producers_request::TopicRequest;
+            let topic = TopicRequest::default().with_name(topic()).with_partition_indexes(vec![0]);
+            DescribeProducersRequest::default().with_topics(vec![topic])
         });
         check(|_| {
             let topics = vec![describe_topic_partitions_request::TopicRequest::default().with_name(topic())];

@@ -1,6 +1,8 @@
 //! Fetch: reads what is there within the limits, or waits until there is enough. Kafka's rules for limits and sessions.
 
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -14,8 +14,10 @@ const MAX_NAME: usize = 1_024;
 
 impl Group {
     pub(super) fn join(&mut self, request: RequestId, mut join: JoinRequest, now: Instant) {
-        let mut known = BTreeSet::new();
-        join.protocols.retain(|(name, _)| known.insert(name.clone()));
+        if join.protocols.len() <= MAX_PROTOCOLS {
+            let mut known = BTreeSet::new();
+            join.protocols.retain(|(name, _)| known.insert(name.clone()));
+        }
         if let Err(rejected) = self.try_join(request, join, now) {
             self.reply(request, Reply::Join(Err(rejected)));
         }

@@ -1,5 +1,6 @@
 //! SyncGroup, Heartbeat and LeaveGroup: handing out the assignment, staying alive, going.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -28,12 +29,15 @@ impl Group {
             self.reply(earlier, Reply::Sync(Err(GroupError::RebalanceInProgress)));
         }
         if self.leader.as_ref() == Some(&sync.member_id) {
+            // By id, as the leader may send any number of assignments for members that do not exist.
+            let mut places: BTreeMap<&str, &mut Bytes> = BTreeMap::new();
             for member in &mut self.members {
                 member.assignment = Bytes::new();
+                places.insert(&member.id, &mut member.assignment);
             }
             for (id, assignment) in sync.assignments {
-                if let Some(member) = self.members.iter_mut().find(|member| member.id == id) {
-                    member.assignment = assignment;
+                if let Some(place) = places.get_mut(id.as_str()) {
+                    **place = assignment;
                 }
             }
             self.propagate_assignment(Ok(()), now);
@@ -101,6 +105,10 @@ impl Group {
     pub(super) fn leave(&mut self, request: RequestId, leave: &LeaveRequest, now: Instant) {
         if self.state == GroupState::Dead {
             return self.reply(request, Reply::Leave(Err(GroupError::CoordinatorNotAvailable)));
+        }
+        // Each is looked for among the members; nobody needs more than there can be.
+        if leave.members.len() > self.config.max_size.saturating_mul(2) {
+            return self.reply(request, Reply::Leave(Err(GroupError::InvalidRequest)));
         }
         let outcomes: Vec<_> = leave.members.iter().map(|member| self.leave_one(member)).collect();
         if outcomes.iter().any(Result::is_ok) && self.state != GroupState::Empty {

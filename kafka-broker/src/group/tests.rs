@@ -677,6 +677,14 @@ fn oversized_joins_are_refused() {
 }
 
 #[test]
+fn more_leavers_than_there_can_be_members_are_refused() {
+    let mut bench = Bench::new(GroupConfig { max_size: 2, ..GroupConfig::default() });
+    let members = vec![LeavingMember::default(); 5];
+    let request = bench.send(Input::Leave(LeaveRequest { members }));
+    assert!(matches!(bench.answer(request), Some(Reply::Leave(Err(GroupError::InvalidRequest)))));
+}
+
+#[test]
 fn commits_follow_the_generation() {
     let (mut bench, a, b) = Bench::two_members();
     assert_eq!(bench.commit(&a, 2, 10), Ok(vec![Ok(())]));

@@ -13,7 +13,7 @@ use kafka_wire::record_batch::{BatchHeader, BatchMut, RawBatch, TimestampType};
 use self::chunks::Chunks;
 use self::epochs::Epochs;
 pub(crate) use self::epochs::{UNDEFINED, UNDEFINED_OFFSET};
-use self::producers::{Producers, Verdict};
+use self::producers::{KnownProducer, Producers, Verdict};
 
 /// The records of one partition. All replicas share it, so the high watermark and the last stable offset are its end.
 #[derive(Debug, Default)]
@@ -200,7 +200,7 @@ impl Log {
     }
 
     /// Forgets records from `offset` on, and with them the batches that hold any: what an unclean election does.
-    pub(crate) fn truncate(&mut self, offset: i64, rules: AppendRules) {
+    pub(crate) fn truncate(&mut self, offset: i64, now_ms: i64, producer_expiration_ms: i64) {
         let kept = self.index.partition_point(|entry| entry.last_offset < offset);
         let Some(cut) = self.index.get(kept).copied() else { return };
         self.index.truncate(kept);
@@ -212,7 +212,7 @@ impl Log {
         let batches = self.read_all().into_iter().flat_map(kafka_wire::record_batch::batches);
         for header in batches.flatten().map(|batch| batch.header).filter(|header| header.producer_id >= 0) {
             let (base, time) = (header.base_offset, header.max_timestamp);
-            self.producers.record(&header, base, time, rules.now_ms, rules.producer_expiration_ms);
+            self.producers.record(&header, base, time, now_ms, producer_expiration_ms);
         }
     }
 
@@ -221,9 +221,14 @@ impl Log {
         self.producers.clear();
     }
 
-    /// How many idempotent producers are known.
-    pub(crate) fn producer_count(&self) -> usize {
-        self.producers.len()
+    /// The idempotent producers that are known.
+    pub(crate) fn producers(&self) -> impl Iterator<Item = KnownProducer> {
+        self.producers.known()
+    }
+
+    /// The bytes of all batches.
+    pub(crate) fn size(&self) -> u64 {
+        self.index.front().map_or(0, |first| self.chunks.end() - first.position)
     }
 
     fn raw_batch(&mut self, entry: Entry) -> Option<RawBatch> {
@@ -349,9 +354,9 @@ mod tests {
         let again = log.append(&sent, &header, RULES).unwrap();
         assert_eq!(again, Appended { base_offset: 4, log_append_time_ms: 123, duplicate: true });
         assert_eq!(log.end(), 6);
-        log.truncate(5, RULES);
+        log.truncate(5, 5_000, 1000);
         assert!(log.append(&sent, &header, RULES).unwrap().duplicate, "what is left is still known");
-        log.truncate(4, RULES);
+        log.truncate(4, 5_000, 1000);
         assert!(!log.append(&sent, &header, RULES).unwrap().duplicate, "what is gone is not");
     }
 
@@ -387,7 +392,7 @@ mod tests {
     #[test]
     fn a_truncated_log_goes_on_at_the_batch_that_was_cut() {
         let mut log = log_of(&[3, 3, 3]);
-        log.truncate(4, RULES);
+        log.truncate(4, 5_000, 1000);
         assert_eq!(log.end(), 3);
         log.start_epoch(1);
         assert_eq!(append(&mut log, &batch(&[7], 1), AppendRules { leader_epoch: 1, ..RULES }), 3);
@@ -395,7 +400,7 @@ mod tests {
         let bytes = read(&mut log, 0, 10_000, false);
         let bases: Vec<i64> = batches(bytes).map(|raw| raw.unwrap().header.base_offset).collect();
         assert_eq!(bases, [0, 3]);
-        log.truncate(99, RULES);
+        log.truncate(99, 5_000, 1000);
         assert_eq!(log.end(), 4, "nothing is above the end");
     }
 }

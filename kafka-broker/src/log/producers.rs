@@ -34,6 +34,16 @@ struct Batch {
     timestamp: i64,
 }
 
+/// An idempotent producer, as DescribeProducers shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KnownProducer {
+    pub(crate) id: i64,
+    pub(crate) epoch: i16,
+    pub(crate) last_sequence: i32,
+    /// Milliseconds since the epoch.
+    pub(crate) last_timestamp: i64,
+}
+
 /// What to do with a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -120,9 +130,16 @@ impl Producers {
         self.by_id.clear();
     }
 
-    /// How many producers are known.
-    pub(super) fn len(&self) -> usize {
-        self.by_id.len()
+    /// Every producer, in the order of ids.
+    pub(super) fn known(&self) -> impl Iterator<Item = KnownProducer> {
+        let known = self.by_id.iter().filter_map(|(id, producer)| {
+            let last = producer.batches.back()?;
+            let (last_sequence, last_timestamp) = (last.last_sequence, last.timestamp);
+            Some(KnownProducer { id: *id, epoch: producer.epoch, last_sequence, last_timestamp })
+        });
+        let mut known: Vec<_> = known.collect();
+        known.sort_unstable_by_key(|producer| producer.id);
+        known.into_iter()
     }
 }
 
@@ -253,6 +270,6 @@ mod tests {
             let header = BatchHeader { producer_id: id, ..header };
             producers.record(&header, 0, 0, id * 1000, 60_000);
         }
-        assert!(producers.len() < 3 * SWEEP_FROM, "{} are kept", producers.len());
+        assert!(producers.by_id.len() < 3 * SWEEP_FROM, "{} are kept", producers.by_id.len());
     }
 }

@@ -11,12 +11,19 @@ mod messages;
 #[cfg(test)]
 mod simulation;
 mod task;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kafka_client::types::TopicPartition;
+
+pub(crate) use self::committed::Committed;
+pub(crate) use self::config::GroupConfig;
+pub(crate) use self::interface::{GroupEvent, GroupHandle, Release};
+pub(crate) use self::task::spawn;
 
 /// The partitions by topic, topics and partitions in order.
 fn by_topic(partitions: &[TopicPartition]) -> Vec<(Arc<str>, Vec<i32>)> {

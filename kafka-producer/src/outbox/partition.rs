@@ -198,22 +198,21 @@ impl Partition {
         retries: u32,
         memory: &Memory,
     ) -> Option<u32> {
-        self.wire = self.wire.and_then(|wire| {
-            (wire.requests > 1).then(|| Wire { node: wire.node, requests: wire.requests - 1 })
-        });
-        if self.unqueued == Some(sequence) {
-            self.unqueued = None;
-        }
+        let batch = self.pipeline.on_wire(sequence)?;
         let mut answer = verdict.answer;
-        if let Some(batch) = self.pipeline.on_wire(sequence)
-            && answer != Answer::Written
-        {
+        if answer != Answer::Written {
             let doubtful = matches!(answer, Answer::Unknown | Answer::GivenUp);
             let fate = if doubtful { Fate::PossiblyWritten } else { Fate::NotWritten };
             batch.last_error = Some(verdict.error(&self.id, fate));
             if batch.attempts > retries {
                 answer = if doubtful { Answer::GivenUp } else { Answer::Refused };
             }
+        }
+        self.wire = self.wire.and_then(|wire| {
+            (wire.requests > 1).then(|| Wire { node: wire.node, requests: wire.requests - 1 })
+        });
+        if self.unqueued == Some(sequence) {
+            self.unqueued = None;
         }
         let mut retried = None;
         match self.pipeline.answered(sequence, answer) {
@@ -335,14 +334,21 @@ impl Partition {
         }
     }
 
+    /// Remembers why the next batch is not sent.
+    pub(super) fn note_failure(&mut self, error: &Error) {
+        for batch in self.pipeline.batches_mut().chain(self.waiting.front_mut()) {
+            batch.last_error.get_or_insert_with(|| error.clone());
+        }
+    }
+
     /// Fails everything, each batch with its fate.
-    pub(super) fn close(&mut self, memory: &Memory, kind: &impl Fn() -> ErrorKind) {
+    pub(super) fn close(&mut self, memory: &Memory, error: &mut impl FnMut(Fate) -> Error) {
         self.slot.close(&mut self.waiting);
         self.open_since = None;
         self.due = false;
-        self.pipeline.close(|batch, fate| batch.fail(kind(), fate, memory));
+        self.pipeline.close(|batch, fate| batch.finish(Outcome::Failed(error(fate)), memory));
         for batch in self.waiting.drain(..) {
-            batch.fail(kind(), Fate::NotWritten, memory);
+            batch.finish(Outcome::Failed(error(Fate::NotWritten)), memory);
         }
     }
 }

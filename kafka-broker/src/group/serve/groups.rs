@@ -1,5 +1,7 @@
 //! DescribeGroups, ListGroups, DeleteGroups.
 
+use std::collections::BTreeSet;
+
 use kafka_wire::messages::delete_groups_response::DeletableGroupResult;
 use kafka_wire::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use kafka_wire::messages::list_groups_response::ListedGroup;
@@ -19,7 +21,9 @@ const OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
 
 pub(crate) async fn describe(ctx: &RequestContext, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
     let operations = if request.include_authorized_operations { OPERATIONS } else { i32::MIN };
-    let groups = request.groups.into_iter().map(|id| {
+    // Once each: a short request could otherwise ask for an answer that no memory holds.
+    let groups = request.groups.into_iter().collect::<BTreeSet<_>>();
+    let groups = groups.into_iter().map(|id| {
         let described = match ctx.shared.groups.with(ctx, &id, |group| group.describe()) {
             Ok(group) => describe_one(group),
             Err(GroupError::GroupIdNotFound) => {

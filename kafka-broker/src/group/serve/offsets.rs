@@ -1,5 +1,6 @@
 //! OffsetCommit, OffsetFetch, OffsetDelete.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kafka_wire::error_code::ErrorCode;
@@ -111,7 +112,10 @@ fn partition_of(topic: &Topic, partition: i32) -> Result<Arc<str>, ErrorCode> {
 
 pub(crate) async fn fetch(ctx: &RequestContext, request: OffsetFetchRequest) -> OffsetFetchResponse {
     if ctx.version >= 8 {
-        let groups = request.groups.iter().map(|group| fetch_group(ctx, group));
+        // Once each, here and for partitions: a short request could otherwise ask for an answer that no memory holds.
+        let mut asked = BTreeSet::new();
+        let groups = request.groups.iter().filter(|group| asked.insert(&group.group_id));
+        let groups = groups.map(|group| fetch_group(ctx, group));
         return OffsetFetchResponse::default().with_groups(groups.collect());
     }
     let topics = request.topics.map(|topics| {
@@ -149,7 +153,11 @@ pub(crate) async fn fetch(ctx: &RequestContext, request: OffsetFetchRequest) -> 
 
 fn fetch_group(ctx: &RequestContext, asked: &OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
     let answer = OffsetFetchResponseGroup::default().with_group_id(asked.group_id.clone());
-    let read = |group: &mut Group| match &asked.topics {
+    let mut seen = BTreeSet::new();
+    let topics = asked.topics.as_ref().map(|topics| {
+        topics.iter().filter(|topic| seen.insert((&topic.name, topic.topic_id))).collect::<Vec<_>>()
+    });
+    let read = |group: &mut Group| match &topics {
         Some(topics) => topics.iter().map(|topic| fetch_known(ctx, group, topic)).collect(),
         None => fetch_all(ctx, group),
     };
@@ -157,7 +165,7 @@ fn fetch_group(ctx: &RequestContext, asked: &OffsetFetchRequestGroup) -> OffsetF
         Ok(topics) => answer.with_topics(topics),
         // A group that nobody has heard of is one without offsets.
         Err(GroupError::GroupIdNotFound) => {
-            let topics = asked.topics.iter().flatten();
+            let topics = topics.into_iter().flatten();
             answer.with_topics(topics.map(|topic| fetch_topic(topic, |_| None)).collect())
         }
         Err(error) => answer.with_error_code(error.code()),

@@ -1,0 +1,108 @@
+//! What a consumer's handles, readers and fetcher share: the subscription behind its lock, and who waits for what.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use kafka_client::raw::{Owner, Tracked};
+use kafka_client::{Client, TopicPartition};
+use tokio::sync::Notify;
+
+use crate::acks::Acks;
+use crate::config::ConsumerConfig;
+use crate::group::GroupHandle;
+use crate::subscription::{Claim, Subscription};
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) client: Client,
+    /// Of the fetch and group connections, which close with the consumer.
+    pub(crate) owner: Owner,
+    pub(crate) config: ConsumerConfig,
+    pub(crate) group: Option<GroupHandle>,
+    /// Wakes the fetcher: there is room, or something else to ask for.
+    pub(crate) fetch: Notify,
+    state: Mutex<State>,
+}
+
+/// Everything that changes while a consumer runs. Held for a few instructions at a time, never across an await.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) subscription: Subscription,
+    pub(crate) tracked: Tracked,
+    /// The task that reads all partitions.
+    pub(crate) reader: Option<Waker>,
+    /// The tasks that read one partition each.
+    pub(crate) streams: HashMap<Claim, Waker>,
+    /// What is under way with partitions that are read by streams of their own.
+    pub(crate) acks: HashMap<Claim, Arc<Acks>>,
+    /// Streams that were dropped while their partition was still assigned.
+    pub(crate) dropped: Vec<Claim>,
+    /// Whether a commit says what was acknowledged, instead of what was handed out.
+    pub(crate) by_acks: bool,
+    pub(crate) closed: bool,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        client: Client,
+        config: ConsumerConfig,
+        owner: Owner,
+        group: Option<GroupHandle>,
+        subscription: Subscription,
+        tracked: Tracked,
+    ) -> Arc<Self> {
+        let state = State {
+            subscription,
+            tracked,
+            reader: None,
+            streams: HashMap::new(),
+            acks: HashMap::new(),
+            dropped: Vec::new(),
+            by_acks: false,
+            closed: false,
+        };
+        Arc::new(Self { client, owner, config, group, fetch: Notify::new(), state: Mutex::new(state) })
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Wakes whoever reads this partition.
+    pub(crate) fn wake(&mut self, claim: Option<Claim>) {
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+        if let Some(stream) = claim.and_then(|claim| self.streams.remove(&claim)) {
+            stream.wake();
+        }
+    }
+
+    /// Wakes everybody: an assignment changed, or it is over.
+    pub(crate) fn wake_all(&mut self) {
+        self.wake(None);
+        self.streams.drain().for_each(|(_, stream)| stream.wake());
+    }
+
+    /// What is under way with these partitions.
+    pub(crate) fn acks_of(&self, partitions: &[TopicPartition]) -> Vec<Arc<Acks>> {
+        let claims = partitions.iter().filter_map(|partition| self.subscription.claim(partition));
+        claims.filter_map(|claim| self.acks.get(&claim).cloned()).collect()
+    }
+
+    /// Whether a wait for more is a sign of life: not while tasks of the application have records that they do not come
+    /// back from. Theirs is each record they are done with, or ask for.
+    pub(crate) fn is_idle(&self) -> bool {
+        !self.by_acks || self.acks.values().all(|acks| acks.is_settled())
+    }
+
+    /// Lets the metadata be kept for the topics of these partitions.
+    pub(crate) fn track(&mut self, partitions: &[TopicPartition]) {
+        for partition in partitions {
+            self.tracked.add(Arc::clone(&partition.topic));
+        }
+    }
+}
