@@ -193,7 +193,8 @@ impl ClusterBuilder {
         let rng = self.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
         let controller = Controller::new(brokers.collect(), configs, rng);
         for topic in self.topics {
-            let described = format!("{}:{:?}:{:?}", topic.name, topic.partitions, topic.replication);
+            let numbers = (topic.partitions.unwrap_or_default(), topic.replication.unwrap_or_default());
+            let described = format!("{}:{}:{}", topic.name, numbers.0, numbers.1);
             controller
                 .create_topic(topic, false)
                 .map_err(|refusal| StartError::config("topic", described, refusal.message))?;

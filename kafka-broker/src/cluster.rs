@@ -4,18 +4,21 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use kafka_wire::address::NodeAddress;
+use kafka_wire::api::Api;
 use kafka_wire::error_code::ErrorCode;
 use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::builder::{ClusterBuilder, bind_socket};
 use crate::controller::Refusal;
 use crate::fault::{Fault, Matcher};
 use crate::group::{CommittedOffset, Group, GroupDescription};
-use crate::inspect::RequestRecord;
+use crate::inspect::{self, RequestRecord, Snapshot, StoredRecord, WaitError};
 use crate::net::{self, Listener, MemoryConnector};
 use crate::shared::Shared;
 
@@ -221,8 +224,8 @@ impl Cluster {
             let mut running = self.lock();
             let stopped = matches!(running.get(&broker), Some(Running::Stopped { .. }));
             if let (true, Some((address, bound))) = (stopped, self.places.get(&broker)) {
-                // Frees the port that was held for it.
-                running.remove(&broker);
+                // Frees the port that was held for it; if it cannot be bound again, the broker is still a stopped one.
+                running.insert(broker, Running::Stopped { _port: None });
                 let listener = match bound {
                     Some(bound) => Listener::Tcp(bind_socket(*bound)?.listen(BACKLOG)?),
                     None => Listener::Memory(self.network.listen(address.clone())),
@@ -260,6 +263,68 @@ impl Cluster {
         requests
     }
 
+    /// How many of those requests are of this API.
+    #[must_use]
+    pub fn count_requests(&self, api: Api) -> usize {
+        self.shared.nodes.values().map(|node| node.count_requests(api)).sum()
+    }
+
+    /// Brokers and partitions as they are now.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::take(&self.shared)
+    }
+
+    /// Every record of a topic, by partition and offset; none for an unknown topic. A batch that cannot be decoded is left
+    /// out, with a line in the log.
+    ///
+    /// # Cancel safety
+    /// It only reads.
+    pub async fn records(&self, topic: &str) -> Vec<StoredRecord> {
+        let partitions = self.shared.image().topic(topic).map(|topic| topic.partitions.clone());
+        let mut records = Vec::new();
+        for place in partitions.unwrap_or_default() {
+            let number = place.partition.number();
+            let (start, pieces) = {
+                let mut state = place.partition.lock();
+                (state.log.start(), state.log.read_all())
+            };
+            // Decompressing takes its time.
+            match tokio::task::spawn_blocking(move || inspect::decode(number, start, pieces)).await {
+                Ok(Ok(decoded)) => records.extend(decoded),
+                Ok(Err(error)) => tracing::warn!(topic, partition = number, "cannot decode a batch: {error}"),
+                Err(error) => tracing::warn!(topic, partition = number, "cannot decode a batch: {error}"),
+            }
+        }
+        records
+    }
+
+    /// Waits until `condition` is true; it is asked whenever something happened, and may look at everything.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use kafka_broker::Cluster;
+    /// # async fn run(cluster: Cluster) -> Result<(), Box<dyn std::error::Error>> {
+    /// let isr = |cluster: &Cluster| cluster.snapshot().partition("orders", 0).map_or(0, |state| state.isr.len());
+    /// cluster.wait_until(Duration::from_secs(5), |cluster| isr(cluster) == 2).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`WaitError`] after `limit`; it prints the cluster's state and the last 50 requests.
+    ///
+    /// # Cancel safety
+    /// It only looks.
+    pub async fn wait_until(
+        &self,
+        limit: Duration,
+        mut condition: impl FnMut(&Self) -> bool,
+    ) -> Result<(), WaitError> {
+        let met = self.shared.events.wait_for(|| condition(self).then_some(()));
+        timeout(limit, met).await.map_err(|_| WaitError::new(limit, self.snapshot(), self.requests()))
+    }
+
     /// A group as it is now: state, generation, members and their assignments.
     #[must_use]
     pub fn group(&self, id: &str) -> Option<GroupDescription> {
@@ -294,4 +359,138 @@ fn serve(shared: &Arc<Shared>, broker: i32, listener: Listener) -> Option<Runnin
     // It ends when `stop` is dropped, which the cluster does at the latest when it is dropped itself.
     let task = tokio::spawn(net::run(Arc::clone(shared), node, listener, stopped));
     Some(Running::Serving { stop, task })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::builder::StartError;
+    use crate::fault::on;
+    use crate::inspect::Outcome;
+    use crate::wire_test::{Wire, batch_of, memory_cluster, named};
+
+    #[tokio::test]
+    async fn records_read_back_by_partition_and_offset() {
+        let cluster = memory_cluster(1, "orders", 2, 1).await;
+        let mut wire = Wire::to(&cluster, 1);
+        let records = [(1, batch_of(&["c"], None)), (0, batch_of(&["a", "b"], Some((4, 0, 0))))];
+        wire.produce(9, 1, named("orders"), &records).await;
+        let stored = cluster.records("orders").await;
+        assert_eq!(stored, ["a", "b", "c"]);
+        assert_eq!((stored[1].partition, stored[1].offset, stored[1].producer_id), (0, 1, 4));
+        assert_eq!((stored[2].key.as_deref(), stored[2].timestamp), (Some(&b"key"[..]), 1000));
+        assert_eq!(cluster.records("nope").await, [""; 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_is_virtual_on_a_paused_runtime() {
+        let builder = Cluster::builder().transport_memory().wall_time_ms(1_700_000_000_000).topic("t", 1, 1);
+        let cluster = builder.topic_config("message.timestamp.type", "LogAppendTime").start().await.unwrap();
+        tokio::time::advance(Duration::from_secs(86_400)).await;
+        let mut wire = Wire::to(&cluster, 1);
+        let produced = wire.produce(9, 1, named("t"), &[(0, batch_of(&["v"], None))]).await;
+        let day_after = 1_700_086_400_000;
+        assert_eq!(produced[0].outcome.log_append_time_ms, day_after);
+        assert_eq!(cluster.records("t").await[0].timestamp, day_after);
+        assert_eq!(cluster.requests()[0].wall_ms, day_after);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_condition_that_never_comes_true_shows_the_cluster() {
+        let cluster = memory_cluster(2, "t", 1, 2).await;
+        Wire::to(&cluster, 1).produce(9, 1, named("t"), &[(0, batch_of(&["v"], None))]).await;
+        let started = Instant::now();
+        let error = cluster.wait_until(Duration::from_secs(7), |_| false).await.unwrap_err().to_string();
+        assert_eq!(started.elapsed(), Duration::from_secs(7));
+        assert!(error.contains("t-0: leader Some(1) in epoch 0, isr [1, 2], offsets 0..1"), "{error}");
+        assert!(error.contains("broker 1, connection 1 (wire): Produce v9 #1, Answered"), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_are_logged_when_they_arrive_and_when_they_end() {
+        let cluster = memory_cluster(1, "t", 1, 1).await;
+        let mut wire = Wire::to(&cluster, 1);
+        let _slow = cluster.fault(on(Api::Produce)).delay(Duration::from_secs(5));
+        wire.send_produce(9, 1, named("t"), &[(0, batch_of(&["v"], None))]).await;
+        let seen = |cluster: &Cluster| cluster.requests().first().map(|request| request.outcome);
+        cluster
+            .wait_until(Duration::from_secs(1), |cluster| seen(cluster) == Some(Outcome::InProgress))
+            .await
+            .unwrap();
+        cluster
+            .wait_until(Duration::from_secs(9), |cluster| seen(cluster) == Some(Outcome::Answered))
+            .await
+            .unwrap();
+        assert_eq!(cluster.requests()[0].latency, Some(Duration::from_secs(5)));
+        assert_eq!(cluster.count_requests(Api::Produce), 1);
+    }
+
+    #[tokio::test]
+    async fn leaders_and_data_survive_stops_and_moves() {
+        let cluster = memory_cluster(3, "t", 3, 3).await;
+        for (value, stopped) in [("a", 1), ("b", 2), ("c", 3)] {
+            cluster.stop_broker(stopped).await.unwrap();
+            let snapshot = cluster.snapshot();
+            for partition in 0..3 {
+                let leader = snapshot.partition("t", partition).unwrap().leader.unwrap();
+                assert_ne!(leader, stopped);
+                let mut wire = Wire::to(&cluster, leader);
+                let produced =
+                    wire.produce(9, -1, named("t"), &[(partition, batch_of(&[value], None))]).await;
+                assert!(produced[0].code().is_ok(), "{:?}", produced[0]);
+            }
+            cluster.start_broker(stopped).await.unwrap();
+        }
+        assert_eq!(cluster.records("t").await, ["a", "b", "c", "a", "b", "c", "a", "b", "c"]);
+    }
+
+    #[tokio::test]
+    async fn bad_configurations_name_setting_value_and_remedy() {
+        let error = |builder: ClusterBuilder| async {
+            match builder.transport_memory().start().await {
+                Err(error @ StartError::Config { .. }) => error.to_string(),
+                other => panic!("{other:?}"),
+            }
+        };
+        let builder = Cluster::builder;
+        let cases = [
+            (builder().config("nope", "1"), "nope = 1: no broker setting has this name"),
+            (builder().config("num.partitions", "0"), "num.partitions = 0: "),
+            (
+                builder().config("retention.ms", "5"),
+                "retention.ms = 5: this is a topic's setting; the brokers' is log.retention.ms",
+            ),
+            (builder().brokers(0), "brokers = 0: give a number from 1 to 1000"),
+            (builder().topic("t", 1, 2), "topic = t:1:2: Unable to replicate the partition 2 time(s)"),
+            (builder().topic("a b", 1, 1), "topic = a b:1:1: "),
+        ];
+        for (builder, expected) in cases {
+            let message = error(builder).await;
+            assert!(message.starts_with(expected), "{message}");
+        }
+        let taken = Cluster::builder().start().await.unwrap();
+        let port = taken.bootstrap().rsplit(':').next().unwrap().parse().unwrap();
+        let Err(StartError::Bind { address, .. }) = Cluster::builder().port(port).start().await else {
+            panic!("the port is taken")
+        };
+        assert_eq!(address, format!("127.0.0.1:{port}"));
+        let name = Cluster::builder().host("localhost").start().await.unwrap_err().to_string();
+        assert!(name.starts_with("host = localhost: give an IP address"), "{name}");
+    }
+
+    #[tokio::test]
+    async fn a_dropped_cluster_closes_its_connections() {
+        let cluster = memory_cluster(1, "t", 1, 1).await;
+        let connector = cluster.connector();
+        let mut wire = Wire::to(&cluster, 1);
+        drop(cluster);
+        wire.assert_closed().await;
+        let address = "broker-1:9092".parse().unwrap();
+        let refused = connector.connect(&address).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    }
 }

@@ -109,7 +109,7 @@ impl Controller {
             let topic = Arc::new(Topic {
                 name: Arc::clone(&name),
                 id: random_id(rng),
-                partitions: partition_images(image, &name, 0, assignment),
+                partitions: partition_images(image, 0, assignment),
                 config: Arc::new(TopicConfig::resolve(&new.configs, &image.configs)),
                 overrides: new.configs,
             });
@@ -177,7 +177,7 @@ impl Controller {
                 }
             };
             let mut grown = Topic::clone(topic);
-            grown.partitions.extend(partition_images(image, &topic.name, now, assignment));
+            grown.partitions.extend(partition_images(image, now, assignment));
             let grown = Arc::new(grown);
             if validate_only {
                 return Ok((None, grown));
@@ -312,7 +312,7 @@ impl Controller {
     ) -> Result<(), Refusal> {
         let leader = {
             let image = self.image();
-            let place = image.partition(name, partition).ok_or_else(|| unknown_topic())?;
+            let place = image.partition(name, partition).ok_or_else(unknown_topic)?;
             let mut state = place.partition.lock();
             state.log.truncate(offset, now_ms, producer_expiration_ms);
             state.leader
@@ -323,7 +323,7 @@ impl Controller {
     /// Forgets the idempotent producers of a partition.
     pub(crate) fn forget_producers(&self, name: &str, partition: i32) -> Result<(), Refusal> {
         let image = self.image();
-        let place = image.partition(name, partition).ok_or_else(|| unknown_topic())?;
+        let place = image.partition(name, partition).ok_or_else(unknown_topic)?;
         place.partition.lock().log.forget_producers();
         Ok(())
     }
@@ -499,16 +499,11 @@ fn checked_assignment(image: &Image, assignment: Vec<Vec<i32>>) -> Result<Vec<Ve
 }
 
 /// Partitions numbered from `first`, led by their first live replica.
-fn partition_images(
-    image: &Image,
-    topic: &Arc<str>,
-    first: usize,
-    assignment: Vec<Vec<i32>>,
-) -> Vec<PartitionImage> {
+fn partition_images(image: &Image, first: usize, assignment: Vec<Vec<i32>>) -> Vec<PartitionImage> {
     let build = |(number, replicas): (usize, Vec<i32>)| {
         let leader = replicas.iter().copied().find(|id| image.live_broker(*id).is_some()).unwrap_or(NO_NODE);
         let number = i32::try_from(number).unwrap_or(i32::MAX);
-        let partition = Arc::new(Partition::new(Arc::clone(topic), number, leader));
+        let partition = Arc::new(Partition::new(number, leader));
         PartitionImage { leader, leader_epoch: 0, replicas: replicas.into(), partition }
     };
     (first..).zip(assignment).map(build).collect()

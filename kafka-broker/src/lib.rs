@@ -32,5 +32,5 @@ mod wire_test;
 pub use builder::{ClusterBuilder, StartError};
 pub use cluster::{ChangeError, Cluster};
 pub use fault::{Fault, FaultGuard, Matcher, on, on_any};
-pub use inspect::{Outcome, RequestRecord};
+pub use inspect::{BrokerState, Outcome, PartitionState, RequestRecord, Snapshot, StoredRecord, WaitError};
 pub use net::MemoryConnector;

@@ -11,7 +11,6 @@ use crate::log::Log;
 /// A partition of a topic. All replicas share it, so moving the leader loses nothing.
 #[derive(Debug)]
 pub(crate) struct Partition {
-    topic: Arc<str>,
     number: i32,
     /// Guards everything that changes with an append or an election.
     state: Mutex<State>,
@@ -28,15 +27,11 @@ pub(crate) struct State {
 }
 
 impl Partition {
-    pub(crate) fn new(topic: Arc<str>, number: i32, leader: i32) -> Self {
+    pub(crate) fn new(number: i32, leader: i32) -> Self {
         let mut log = Log::default();
         log.start_epoch(0);
         let state = State { leader, leader_epoch: 0, log, waiting: Vec::new() };
-        Self { topic, number, state: Mutex::new(state) }
-    }
-
-    pub(crate) fn topic(&self) -> &Arc<str> {
-        &self.topic
+        Self { number, state: Mutex::new(state) }
     }
 
     pub(crate) fn number(&self) -> i32 {

@@ -525,8 +525,7 @@ mod tests {
         let both = || [(0, batch_of(&["v"], None)), (1, batch_of(&["v"], None))];
         let ends = || {
             let image = cluster.shared().image();
-            let ends = [0, 1].map(|p| image.partition("t", p).unwrap().partition.lock().log.end());
-            ends
+            [0, 1].map(|p| image.partition("t", p).unwrap().partition.lock().log.end())
         };
         let before =
             cluster.fault(on(Api::Produce).topic("t").partition(1)).error(ErrorCode::NOT_LEADER_OR_FOLLOWER);

@@ -3,6 +3,8 @@
 mod connection;
 mod credit;
 mod memory;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::io;
@@ -58,6 +60,7 @@ pub(crate) async fn run(
             biased;
             _ = &mut stop => break,
             Some(ended) = connections.join_next(), if !connections.is_empty() => {
+                shared.events.notify();
                 if let Err(error) = ended && error.is_panic() {
                     // Contained: the client sees a closed connection, others see nothing.
                     node.count_panic();
