@@ -14,6 +14,8 @@
 
 mod answers;
 mod lead;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
