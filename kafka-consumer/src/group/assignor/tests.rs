@@ -117,6 +117,17 @@ fn a_partition_claimed_twice_in_one_generation_is_taken_from_both_before_either_
 }
 
 #[test]
+fn those_who_claim_a_partition_twice_keep_what_is_undoubtedly_theirs() {
+    let members = [
+        Member::new("a", ["t"]).owning(partitions(&[("t", 0), ("t", 1)]), 4),
+        Member::new("b", ["t"]).owning(partitions(&[("t", 0), ("t", 2)]), 4),
+        Member::new("c", ["t"]),
+    ];
+    let assigned = CooperativeStickyAssignor.assign(&topics([("t", 3)]), &members);
+    assert_eq!(printed(&assigned), "a: t-1, b: t-2, c: ");
+}
+
+#[test]
 fn user_data_of_another_member_that_cannot_be_read_counts_as_none() {
     let all = topics([("t", 2)]);
     for garbage in [&b""[..], b"\x00", b"\x7f\xff\xff\xff", b"\x00\x00\x00\x01\x00\x05t"] {

@@ -262,7 +262,7 @@ impl ClassicMember {
     /// The next instant at which [`handle_timeout`](Self::handle_timeout) has something to do.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let phase = match &self.phase {
-            Phase::Waiting(at) => Some(*at).filter(|_| self.may_join()),
+            Phase::Waiting(at) => Some(*at).filter(|_| !self.is_stalled()),
             Phase::Releasing(releasing) => Some(releasing.until),
             Phase::Leaving(leaving) => Some(leaving.send_at).filter(|_| leaving.request.is_none()),
             _ => None,
@@ -385,10 +385,6 @@ impl ClassicMember {
         matches!(self.phase, Phase::Idle | Phase::Stable | Phase::Releasing(_))
     }
 
-    fn may_join(&self) -> bool {
-        self.stalled.is_none() && !self.commits.is_in_flight()
-    }
-
     fn wants_to_leave(&self) -> bool {
         self.closing || self.topics.is_empty()
     }
@@ -401,7 +397,7 @@ impl ClassicMember {
     fn advance(&mut self, now: Instant) {
         loop {
             match &self.phase {
-                Phase::Waiting(at) if *at <= now && self.may_join() => self.join(now),
+                Phase::Waiting(at) if *at <= now && !self.is_stalled() => self.join(now),
                 Phase::Releasing(Releasing { revocation: None, .. }) if self.commits.is_flushed() => {
                     self.finish_release(now);
                 }

@@ -742,6 +742,51 @@ fn a_consumer_that_closes_during_a_cooperative_rebalance_commits_when_that_is_ov
 }
 
 #[test]
+fn a_cooperative_member_lets_go_of_topics_it_no_longer_wants_before_it_joins() {
+    let mut fixture = Fixture::new(cooperative());
+    fixture.input(Input::Subscribe(topics(&["t", "u"])));
+    fixture.join_and_sync("m", 5, &[("t", &[0]), ("u", &[0])]);
+    fixture.input(Input::Subscribe(topics(&["t"])));
+    assert_eq!(fixture.told(), "assigned t-0 u-0, revoked #1 u-0");
+    assert!(fixture.sent.is_empty());
+    fixture.input(Input::Released { revocation: 1, offsets: Offsets::new() });
+    let (_, join) = fixture.join();
+    let subscription = kafka_wire::consumer_protocol::Subscription::parse(&join.protocols[0].1).unwrap();
+    assert_eq!(subscription.owned.iter().map(|(topic, _)| topic).collect::<Vec<_>>(), ["t"]);
+}
+
+#[test]
+fn what_is_being_let_go_of_is_not_lost_on_top_of_that() {
+    let mut fixture = Fixture::new(cooperative());
+    fixture.input(Input::Subscribe(topics(&["t", "u"])));
+    fixture.join_and_sync("m", 5, &[("t", &[0]), ("u", &[0])]);
+    fixture.input(Input::Subscribe(topics(&["t"])));
+    assert_eq!(fixture.told(), "assigned t-0 u-0, revoked #1 u-0");
+    let heartbeat = fixture.heartbeat();
+    fixture.answer(heartbeat, Answer::Heartbeat(Err(ErrorCode::UNKNOWN_MEMBER_ID)));
+    assert_eq!(fixture.told(), "lost t-0");
+    let (request, _) = fixture.join();
+    // The release comes too late to be about anything.
+    fixture.input(Input::Released { revocation: 1, offsets: Offsets::new() });
+    fixture.answer(request, Answer::Join(Ok(joined("n", 6, "x", Vec::new()))));
+    fixture.sync();
+}
+
+#[test]
+fn a_consumer_that_closes_while_it_lets_go_leaves_without_another_rebalance() {
+    let mut fixture = Fixture::new(cooperative());
+    fixture.input(Input::Subscribe(topics(&["t", "u"])));
+    fixture.join_and_sync("m", 5, &[("t", &[0]), ("u", &[0])]);
+    fixture.input(Input::Subscribe(topics(&["t"])));
+    fixture.input(Input::Leave);
+    assert_eq!(fixture.told(), "assigned t-0 u-0, revoked #1 u-0");
+    fixture.input(Input::Released { revocation: 1, offsets: Offsets::new() });
+    assert_eq!(fixture.told(), "revoked #2 t-0");
+    fixture.input(Input::Released { revocation: 2, offsets: Offsets::new() });
+    assert!(matches!(fixture.request(), (_, Request::Leave(_))));
+}
+
+#[test]
 fn a_goodbye_that_is_not_heard_is_repeated_but_not_for_ever() {
     let mut fixture = Fixture::stable(eager());
     fixture.input(Input::Leave);
