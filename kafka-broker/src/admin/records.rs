@@ -15,7 +15,7 @@ use kafka_wire::messages::{
 };
 
 use super::text;
-use crate::config;
+use crate::config::{self, ConfigValue};
 use crate::image::{PartitionImage, Topic};
 use crate::shared::RequestContext;
 
@@ -54,7 +54,8 @@ fn delete_before(
     // A topic that only compacts promises to keep the last record of each key.
     let policy = config::topic_config("cleanup.policy")
         .and_then(|def| image.configs.topic_values(&known.overrides, def).into_iter().next());
-    if policy.is_some_and(|policy| config::list(&policy.value).all(|word| word != "delete")) {
+    let has = |policy: &ConfigValue, word| config::list(&policy.value).any(|policy| policy == word);
+    if policy.is_some_and(|policy| has(&policy, "compact") && !has(&policy, "delete")) {
         return Err(ErrorCode::POLICY_VIOLATION);
     }
     let mut state = place.partition.lock();
@@ -230,6 +231,8 @@ mod tests {
         assert_eq!(delete(&mut wire, 2, before("t", 0, 1)).await.0, ErrorCode::POLICY_VIOLATION);
         set("compact,delete");
         assert_eq!(delete(&mut wire, 2, before("t", 0, 1)).await, (ErrorCode::NONE, 1));
+        set("");
+        assert_eq!(delete(&mut wire, 2, before("t", 0, 2)).await, (ErrorCode::NONE, 2));
     }
 
     #[tokio::test(start_paused = true)]
