@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use kafka_client::raw::wire::messages::StrBytes;
 use kafka_client::raw::{Backoff, Call, Route};
 use kafka_client::{Api, Client, Error, ErrorCode, ErrorKind, NodeId, Result, TopicPartition};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 /// How long a topic or partition that the cluster does not know is waited for: if it was just created, some brokers
 /// learn of it later than others.
@@ -85,6 +85,7 @@ impl Admin {
         let mut distinct = HashSet::new();
         let mut open: Vec<K> = keys.iter().filter(|key| distinct.insert(*key)).cloned().collect();
         while !open.is_empty() {
+            let mut refreshed = self.client.refresher().subscribe();
             let mut answers = match attempt(open.clone(), deadline).await {
                 Ok(answers) => answers,
                 Err(error) if results.is_empty() => return Err(error),
@@ -103,6 +104,15 @@ impl Admin {
                 break;
             }
             sleep(delay).await;
+            let shows_old_metadata = |key: &K| match results.get(key) {
+                Some(Err(error)) => error.error_code().is_some_and(ErrorCode::refreshes_metadata),
+                _ => false,
+            };
+            if open.iter().any(shows_old_metadata) {
+                // A refresh is under way; without it the same broker would be asked and say the same. Should it take
+                // long, the next attempt asks for it again.
+                let _ = timeout(config.retry_backoff_max, refreshed.changed()).await;
+            }
         }
         let result = |key: K| {
             let result = results.get(&key).cloned().unwrap_or_else(left_out);

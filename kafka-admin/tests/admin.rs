@@ -268,7 +268,7 @@ async fn a_broker_that_is_down_costs_only_its_groups() {
 
 #[tokio::test(start_paused = true)]
 async fn offsets_are_found_by_place_and_by_time_at_each_leader() {
-    let (cluster, admin, client) = start(three().topic("orders", 6, 1)).await;
+    let (cluster, admin, client) = start(three().topic("orders", 6, 3)).await;
     for partition in 0..6 {
         produce(&client, &orders(partition), &[1000, 3000, 2000]).await;
     }
@@ -290,16 +290,47 @@ async fn offsets_are_found_by_place_and_by_time_at_each_leader() {
     assert_eq!(found[1].1.as_ref().unwrap().timestamp, Some(3000));
 
     // The leader moves behind the client's back.
-    for partition in 0..6 {
-        cluster.move_leader("orders", partition, partition % 3 + 1).unwrap();
+    let _tracked = client.refresher().track(["orders"], false);
+    let topic =
+        client.refresher().topic("orders", false, Instant::now() + Duration::from_secs(5)).await.unwrap();
+    for partition in topic.partitions() {
+        cluster.move_leader("orders", partition.id, partition.leader.unwrap() % 3 + 1).unwrap();
     }
+    let before = count(&cluster, Api::ListOffsets);
     let latest = admin.list_offsets((0..6).map(|id| (orders(id), OffsetSpec::Latest))).await.unwrap();
     assert!(latest.iter().all(|(_, found)| found.as_ref().unwrap().offset == Some(3)), "{latest:?}");
+    assert_eq!(count(&cluster, Api::ListOffsets) - before, 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_are_deleted_up_to_an_offset_and_the_first_left_is_told() {
+    let (cluster, admin, client) = start(three().topic("orders", 3, 3)).await;
+    for partition in 0..3 {
+        produce(&client, &orders(partition), &[1, 2, 3, 4]).await;
+    }
+    cluster.move_leader("orders", 1, 3).unwrap();
+    let deleted = admin
+        .delete_records([
+            (orders(0), Offset::At(3)),
+            (orders(1), Offset::Latest),
+            (orders(2), Offset::At(9)),
+            (orders(9), Offset::At(0)),
+            (TopicPartition::new("orders", 7), Offset::Timestamp(1)),
+        ])
+        .await
+        .unwrap();
+    assert_eq!(deleted[0].1.as_ref().unwrap(), &3);
+    assert_eq!(deleted[1].1.as_ref().unwrap(), &4);
+    assert_eq!(code(&deleted, 2), Some(ErrorCode::OFFSET_OUT_OF_RANGE));
+    assert_eq!(code(&deleted, 3), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
+    assert!(matches!(deleted[4].1.as_ref().unwrap_err().kind(), ErrorKind::Config { .. }));
+    let earliest = admin.list_offsets([(orders(0), OffsetSpec::Earliest)]).await.unwrap();
+    assert_eq!(earliest[0].1.as_ref().unwrap().offset, Some(3));
 }
 
 #[tokio::test(start_paused = true)]
 async fn only_the_partition_that_failed_is_asked_for_again() {
-    let (cluster, admin, _client) = start(three().topic("orders", 3, 1)).await;
+    let (cluster, admin, _client) = start(three().topic("orders", 3, 3)).await;
     for partition in 0..3 {
         cluster.move_leader("orders", partition, partition + 1).unwrap();
     }
