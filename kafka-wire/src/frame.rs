@@ -1,6 +1,7 @@
 //! Splits a byte stream into frames of a bounded length, with memory that grows with bytes received.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::buf::Limit;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::error::{ProtocolError, ProtocolErrorKind};
 
@@ -10,24 +11,28 @@ pub const MAX_FRAME: usize = 100 * 1024 * 1024;
 pub const MAX_FRAME_BEFORE_READY: usize = 512 * 1024;
 
 const PREFIX: usize = 4;
-const SMALLEST_STEP: usize = 64 * 1024;
-const LARGEST_STEP: usize = 512 * 1024;
-/// The most room for one read into a large frame; it stays in the processor's cache until it is copied.
-const LARGEST_READ: usize = 256 * 1024;
+/// The size of a read buffer. A frame that does not fit gets memory of its own.
+const READ_BUFFER: usize = 64 * 1024;
+/// With less room than this, a read gets a fresh buffer. Not more: many small frames, which their readers keep for a
+/// while, share one.
+const LEAST_ROOM: usize = 8 * 1024;
+/// The most that a frame's memory is ahead of the bytes received. With the read buffer it is 1 MiB.
+const MOST_AHEAD: usize = 1024 * 1024 - READ_BUFFER - LEAST_ROOM;
 
 /// Cuts frames off the front of a read buffer.
 ///
-/// Call [`reserve`](Self::reserve), read into the buffer, then [`decode`](Self::decode) until it returns `None`.
-/// The length prefix only ever decides when a frame ends. Memory follows what arrived, at most 1 MiB ahead of it,
-/// so that a peer that announces 100 MiB and sends ten bytes costs 128 KiB.
+/// Read into [`room`](Self::room), then call [`decode`](Self::decode) until it returns `None`. The length prefix only
+/// ever decides when a frame ends. Memory follows what arrived on the stream, at most 1 MiB ahead of it, so that a peer
+/// that announces 100 MiB and sends ten bytes costs 128 KiB.
 #[derive(Debug)]
 pub struct FrameDecoder {
     max: usize,
-    seen_frame: bool,
+    /// Bytes of whole frames so far.
+    received: usize,
     large: Option<LargeFrame>,
 }
 
-/// A frame that outgrew the read buffer.
+/// A frame that does not fit into the read buffer, read straight to where it stays.
 ///
 /// `BytesMut` doubles when it grows, which asks for as much again as arrived; a `Vec` can grow by exact steps.
 #[derive(Debug)]
@@ -40,7 +45,7 @@ impl FrameDecoder {
     /// A decoder for frames of at most `max` bytes.
     #[must_use]
     pub const fn new(max: usize) -> Self {
-        Self { max, seen_frame: false, large: None }
+        Self { max, received: 0, large: None }
     }
 
     /// Changes the most bytes a frame may have, from the next frame on.
@@ -55,38 +60,43 @@ impl FrameDecoder {
     /// and [`ProtocolErrorKind::PeerSpeaksHttp`]. The stream cannot be used further.
     pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Bytes>, ProtocolError> {
         if let Some(large) = &mut self.large {
-            large.absorb(buffer);
-            return Ok(self.large.take_if(|large| large.missing() == 0).map(|large| large.bytes.into()));
+            large.absorb(buffer, self.received);
+            return Ok(self.large.take_if(|large| large.missing() == 0).map(|large| {
+                self.received = self.received.saturating_add(large.length);
+                large.bytes.into()
+            }));
         }
         let Some(length) = self.announced_length(buffer)? else { return Ok(None) };
         if buffer.len() - PREFIX >= length {
-            self.seen_frame = true;
+            self.received = self.received.saturating_add(length);
             buffer.advance(PREFIX);
             return Ok(Some(buffer.split_to(length).freeze()));
         }
-        if length > LARGEST_STEP {
-            self.seen_frame = true;
+        if length > READ_BUFFER - PREFIX {
             buffer.advance(PREFIX);
             let mut large = LargeFrame { bytes: Vec::new(), length };
-            large.absorb(buffer);
+            large.absorb(buffer, self.received);
             self.large = Some(large);
         }
         Ok(None)
     }
 
-    /// Makes room in `buffer` for the next read, as much as the bytes received so far justify.
-    pub fn reserve(&self, buffer: &mut BytesMut) {
-        let (missing, received) = match (&self.large, prefix(buffer)) {
-            (Some(large), _) => (large.missing(), large.bytes.len().min(LARGEST_READ)),
-            // An invalid length is for `decode` to report.
-            (None, Some(length)) => {
-                let received = buffer.len() - PREFIX;
-                (usize::try_from(length).unwrap_or(0).saturating_sub(received), received)
-            }
-            (None, None) => (0, 0),
-        };
-        // Not less than the smallest step: what follows the frame comes along in the same read.
-        buffer.reserve(step(missing, received).max(SMALLEST_STEP));
+    /// Where the next bytes of the stream go, and how many may: `buffer`, or a frame that does not fit into it. Call
+    /// [`decode`](Self::decode) first, until it returns `None`.
+    pub fn room<'a>(&'a mut self, buffer: &'a mut BytesMut) -> Limit<&'a mut (dyn BufMut + Send)> {
+        if let Some(large) = &mut self.large {
+            // What was in the buffer belongs to this frame, and `decode` has moved it.
+            let room = large.reserve(self.received);
+            return (&mut large.bytes as &mut (dyn BufMut + Send)).limit(room);
+        }
+        // A length that is too large is for `decode` to report.
+        let length = prefix(buffer).and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
+        let missing = (PREFIX + length.min(READ_BUFFER)).saturating_sub(buffer.len());
+        if buffer.capacity() - buffer.len() < missing.max(LEAST_ROOM) {
+            buffer.reserve(READ_BUFFER);
+        }
+        let room = buffer.capacity() - buffer.len();
+        (buffer as &mut (dyn BufMut + Send)).limit(room)
     }
 
     /// Whether part of a frame has arrived, so that an end of stream now would cut it.
@@ -100,8 +110,10 @@ impl FrameDecoder {
         let too_large = usize::try_from(length).is_ok_and(|length| length > self.max);
         let kind = match (buffer, usize::try_from(length)) {
             // An alert or a handshake record of TLS; as a length it would be 336 MiB and more.
-            ([0x15 | 0x16, 0x03, ..], _) if too_large || !self.seen_frame => ProtocolErrorKind::PeerSpeaksTls,
-            (text, _) if (too_large || !self.seen_frame) && is_http(text) => {
+            ([0x15 | 0x16, 0x03, ..], _) if too_large || self.received == 0 => {
+                ProtocolErrorKind::PeerSpeaksTls
+            }
+            (text, _) if (too_large || self.received == 0) && is_http(text) => {
                 ProtocolErrorKind::PeerSpeaksHttp
             }
             (_, Err(_)) => ProtocolErrorKind::NegativeFrame(length),
@@ -117,20 +129,23 @@ impl LargeFrame {
         self.length - self.bytes.len()
     }
 
-    fn absorb(&mut self, buffer: &mut BytesMut) {
-        let part = buffer.len().min(self.missing());
-        if self.bytes.capacity() - self.bytes.len() < part {
-            let ahead = step(self.missing() - part, self.bytes.len() + part);
-            self.bytes.reserve_exact(part + ahead);
+    /// Makes room for more, as much as the bytes received justify, and says how much there is.
+    fn reserve(&mut self, received_before: usize) -> usize {
+        let received = received_before.saturating_add(self.bytes.len());
+        if self.bytes.len() == self.bytes.capacity() {
+            self.bytes.reserve_exact(self.missing().min(received.clamp(READ_BUFFER, MOST_AHEAD)));
         }
-        self.bytes.extend_from_slice(&buffer[..part]);
-        buffer.advance(part);
+        self.missing().min(self.bytes.capacity() - self.bytes.len())
     }
-}
 
-/// How far memory may run ahead of the bytes received.
-fn step(missing: usize, received: usize) -> usize {
-    missing.min(received.clamp(SMALLEST_STEP, LARGEST_STEP))
+    /// Takes what has arrived of it out of the read buffer.
+    fn absorb(&mut self, buffer: &mut BytesMut, received_before: usize) {
+        while !buffer.is_empty() && self.missing() > 0 {
+            let part = buffer.len().min(self.reserve(received_before));
+            self.bytes.extend_from_slice(&buffer[..part]);
+            buffer.advance(part);
+        }
+    }
 }
 
 fn prefix(buffer: &[u8]) -> Option<i32> {
@@ -153,54 +168,98 @@ mod tests {
         bytes
     }
 
+    /// Reads as from a socket that has `bytes`, and returns the lengths of the frames that come out.
+    fn read(decoder: &mut FrameDecoder, buffer: &mut BytesMut, mut bytes: &[u8]) -> Vec<usize> {
+        let mut found = Vec::new();
+        while !bytes.is_empty() {
+            let mut room = decoder.room(buffer);
+            let count = room.remaining_mut().min(bytes.len());
+            room.put_slice(&bytes[..count]);
+            bytes = &bytes[count..];
+            while let Some(frame) = decoder.decode(buffer).unwrap() {
+                assert_eq!(frame, self::frame(frame.len())[4..]);
+                found.push(frame.len());
+            }
+        }
+        found
+    }
+
     #[test]
     fn frames_come_out_however_the_bytes_come_in() {
-        let lengths = [0, 1, 5, 70_000, 3, LARGEST_STEP, LARGEST_STEP + 1, 3_000_000, 8];
+        let fits = READ_BUFFER - PREFIX;
+        let lengths = [0, 1, 5, fits, 3, fits + 1, MOST_AHEAD, MOST_AHEAD + 1, 3_000_000, 8];
         let stream: Vec<u8> = lengths.iter().flat_map(|length| frame(*length)).collect();
         for piece in [1, 7, 4096, 65_537, stream.len()] {
-            // One byte at a time is slow for megabytes and tells nothing new there.
-            let stream = if piece < 4096 { &stream[..70_029] } else { &stream[..] };
             let mut decoder = FrameDecoder::new(MAX_FRAME);
             let mut buffer = BytesMut::new();
-            let mut found = Vec::new();
-            for part in stream.chunks(piece) {
-                decoder.reserve(&mut buffer);
-                buffer.extend_from_slice(part);
-                while let Some(bytes) = decoder.decode(&mut buffer).unwrap() {
-                    assert_eq!(bytes, frame(bytes.len())[4..]);
-                    found.push(bytes.len());
-                }
-            }
-            assert_eq!(found, &lengths[..found.len()]);
-            assert_eq!(found.len(), if piece < 4096 { 5 } else { lengths.len() });
+            let parts = stream.chunks(piece);
+            let found: Vec<_> = parts.flat_map(|part| read(&mut decoder, &mut buffer, part)).collect();
+            assert_eq!(found, lengths);
             assert!(!decoder.is_mid_frame(&buffer));
         }
+    }
+
+    #[test]
+    fn bytes_that_were_put_into_the_buffer_come_out_too() {
+        let mut decoder = FrameDecoder::new(MAX_FRAME);
+        let mut buffer = BytesMut::new();
+        for part in frame(300_000).chunks(100_000) {
+            assert_eq!(decoder.decode(&mut buffer), Ok(None));
+            buffer.extend_from_slice(part);
+        }
+        assert_eq!(decoder.decode(&mut buffer).unwrap().unwrap(), frame(300_000)[4..]);
+    }
+
+    #[test]
+    fn a_megabyte_is_read_to_where_it_stays() {
+        let mut decoder = FrameDecoder::new(MAX_FRAME);
+        let mut buffer = BytesMut::new();
+        let stream = frame(1 << 20);
+        assert_eq!(read(&mut decoder, &mut buffer, &stream), [1 << 20]);
+        // The peer has proved that it sends what it announces. Beside the read buffer, the frame takes the memory it
+        // has at first and once more for its end; two more make `Bytes` of both.
+        let ((), used) = counting_alloc::measure(|| {
+            let mut rest = &stream[..];
+            while !rest.is_empty() {
+                let mut room = decoder.room(&mut buffer);
+                let count = room.remaining_mut().min(rest.len());
+                room.put_slice(&rest[..count]);
+                rest = &rest[count..];
+                while let Some(frame) = decoder.decode(&mut buffer).unwrap() {
+                    assert_eq!(frame.len(), 1 << 20);
+                }
+            }
+        });
+        assert!(used.allocations <= 4 && used.bytes <= (1 << 20) + 100_000, "{used:?}");
     }
 
     #[test]
     fn memory_follows_the_bytes_received_and_not_the_prefix() {
         let mut random = seeded();
         let part = vec![0; 300_000];
-        for announced in [10, 1000, 70_000, 500_000, 2_000_000, MAX_FRAME] {
-            let mut received = 0;
-            let ((), used) = counting_alloc::measure(|| {
+        for before in [0, 5_000_000] {
+            for announced in [10, 1000, 70_000, 500_000, 2_000_000, MAX_FRAME] {
+                let mut received = 0;
                 let mut decoder = FrameDecoder::new(MAX_FRAME);
-                let mut buffer = BytesMut::from(&(announced as i32).to_be_bytes()[..]);
-                while received < announced.min(10_000_000) {
-                    assert_eq!(decoder.decode(&mut buffer), Ok(None));
-                    decoder.reserve(&mut buffer);
-                    // As a socket would: no more than there is room for.
-                    let room = buffer.capacity() - buffer.len();
-                    let length = random.usize(1..=room.min(part.len()).min(announced - received));
-                    buffer.extend_from_slice(&part[..length]);
-                    received += length;
-                    let held =
-                        buffer.capacity() + decoder.large.as_ref().map_or(0, |large| large.bytes.capacity());
-                    assert!(held <= received + (1 << 20), "{held} held, {received} received");
-                }
-            });
-            // While memory moves to a larger place, both are held; the system allocator moves large ones in place.
-            assert!(used.largest <= received as u64 + (1 << 20), "{used:?}, {received} received");
+                let mut buffer = BytesMut::new();
+                read(&mut decoder, &mut buffer, &frame(before));
+                let ((), used) = counting_alloc::measure(|| {
+                    buffer.extend_from_slice(&(announced as i32).to_be_bytes());
+                    while received < announced.min(10_000_000) {
+                        assert_eq!(decoder.decode(&mut buffer), Ok(None));
+                        let mut room = decoder.room(&mut buffer);
+                        let most = room.remaining_mut().min(part.len()).min(announced - received);
+                        let length = random.usize(1..=most);
+                        room.put_slice(&part[..length]);
+                        received += length;
+                        let large = decoder.large.as_ref().map_or(0, |large| large.bytes.capacity());
+                        let held = buffer.capacity() + large;
+                        assert!(held <= received + (1 << 20), "{held} held, {received} received");
+                    }
+                });
+                // While memory moves to a larger place, both are held; the system allocator moves large ones in place.
+                assert!(used.largest <= received as u64 + (1 << 20), "{used:?}, {received} received");
+            }
         }
     }
 

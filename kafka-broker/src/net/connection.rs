@@ -110,8 +110,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             let read = async {
                 self.credit.extend(self.received).await;
-                self.frames.reserve(&mut self.buffer);
-                self.stream.read_buf(&mut self.buffer).await
+                self.stream.read_buf(&mut self.frames.room(&mut self.buffer)).await
             };
             let read = match frame_until.or(idle_until) {
                 Some(deadline) => timeout_at(deadline, read).await.map_err(|_| {

@@ -138,8 +138,7 @@ impl Fake {
                 stream.write_all(&header).await.unwrap();
                 stream.write_all(&body).await.unwrap();
             }
-            decoder.reserve(&mut received);
-            if !matches!(stream.read_buf(&mut received).await, Ok(1..)) {
+            if !matches!(stream.read_buf(&mut decoder.room(&mut received)).await, Ok(1..)) {
                 return;
             }
         }

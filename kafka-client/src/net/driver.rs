@@ -41,6 +41,8 @@ pub(crate) struct Driver {
     /// Where headers are encoded; what is sent is split off, and the memory comes back once that is written.
     headers: BytesMut,
     unflushed: bool,
+    /// Of the current poll: reading the clock for each answer would cost more than matching it.
+    now: Instant,
     timer: Pin<Box<Sleep>>,
     ended: bool,
 }
@@ -83,9 +85,6 @@ pub(crate) struct DriverSettings {
 const HEADERS: usize = 4 * 1024;
 /// The most bytes of a header, beside the client id.
 const HEADER: usize = 16;
-/// With less room than this, a read gets a fresh buffer. Not more: small answers, which their callers keep for a while,
-/// would otherwise take a whole buffer each.
-const LEAST_READ: usize = 8 * 1024;
 
 impl Driver {
     pub(crate) fn new(
@@ -110,6 +109,7 @@ impl Driver {
             writes: WriteQueue::default(),
             headers: BytesMut::with_capacity(HEADERS),
             unflushed: false,
+            now,
             timer,
             ended: false,
         }
@@ -123,10 +123,7 @@ impl Driver {
             {
                 self.answer(frame)?;
             }
-            if self.received.capacity() - self.received.len() < LEAST_READ {
-                self.decoder.reserve(&mut self.received);
-            }
-            match pin!(self.stream.read_buf(&mut self.received)).poll(cx) {
+            match pin!(self.stream.read_buf(&mut self.decoder.room(&mut self.received))).poll(cx) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Ok(0)) => {
                     return Err(self.disconnected(if self.decoder.is_mid_frame(&self.received) {
@@ -142,7 +139,7 @@ impl Driver {
     }
 
     fn answer(&mut self, frame: Bytes) -> Result<()> {
-        let now = Instant::now();
+        let now = self.now;
         let mut matched = || {
             let (api, version) = self.pipeline.due()?;
             let (correlation_id, body) = header::decode_response_header(api, version, &frame)?;
@@ -171,7 +168,7 @@ impl Driver {
         if self.queued.is_empty() {
             return Ok(());
         }
-        let now = Instant::now();
+        let now = self.now;
         while let Some(Queued { request, answer }) = self.queued.pop_front() {
             // Nobody waits for it and no byte of it is written, so it need not be.
             if answer.is_closed() {
@@ -242,9 +239,8 @@ impl Driver {
         if written.finished == 0 {
             return;
         }
-        let now = Instant::now();
         for _ in 0..written.finished {
-            if let Some(done) = self.pipeline.written(now) {
+            if let Some(done) = self.pipeline.written(self.now) {
                 let response = BrokerResponse::new(done.version, done.correlation_id, Bytes::new());
                 let _ = done.slot.answer.send(Ok(response));
             }
@@ -265,6 +261,7 @@ impl Driver {
                 self.timer.as_mut().reset(at);
             }
             ready!(self.timer.as_mut().poll(cx));
+            // Read anew: the deadline may have passed since the poll began.
             match self.pipeline.handle_timeout(Instant::now()) {
                 None => {}
                 Some(Expired::Request) => {
@@ -328,6 +325,7 @@ impl Future for Driver {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
         let this = &mut *self;
+        this.now = Instant::now();
         // Read first: a connection that the broker has closed is then seen before anything is written to it.
         let step = this.read(cx).and_then(|()| {
             this.fill(cx)?;

@@ -157,8 +157,7 @@ pub(crate) async fn shake_hands(
             if let Some(frame) = decoder.decode(&mut received).map_err(protocol)? {
                 break frame;
             }
-            decoder.reserve(&mut received);
-            if stream.read_buf(&mut received).await.map_err(failed)? == 0 {
+            if stream.read_buf(&mut decoder.room(&mut received)).await.map_err(failed)? == 0 {
                 let reason = "the peer closed the connection before it told what it speaks; is it a Kafka broker, \
                               and is the port's listener plaintext?";
                 return Err(Error::disconnected(address.clone(), reason));

@@ -148,8 +148,7 @@ impl Peer {
                     body,
                 });
             }
-            self.decoder.reserve(&mut self.received);
-            if self.stream.read_buf(&mut self.received).await.unwrap_or(0) == 0 {
+            if self.stream.read_buf(&mut self.decoder.room(&mut self.received)).await.unwrap_or(0) == 0 {
                 return None;
             }
         }

@@ -21,8 +21,7 @@ async fn echo(listener: TcpListener) {
                     answers.extend(answer(header.api, header.version, header.correlation_id, &body));
                 }
                 stream.write_all(&answers).await.unwrap();
-                decoder.reserve(&mut received);
-                if stream.read_buf(&mut received).await.unwrap_or(0) == 0 {
+                if stream.read_buf(&mut decoder.room(&mut received)).await.unwrap_or(0) == 0 {
                     break;
                 }
             }
