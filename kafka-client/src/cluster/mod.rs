@@ -82,8 +82,9 @@ impl Cluster {
         self.metadata.load_full()
     }
 
-    /// Ends the tasks, so that nothing holds the cluster, and with it the connections, any longer.
+    /// Ends the connections and the tasks, so that nothing holds the cluster any longer.
     pub(crate) fn shut_down(&self) {
+        self.pool.close();
         let task = self.state().task.take();
         task.iter().for_each(AbortHandle::abort);
         self.coordinators.shut_down();

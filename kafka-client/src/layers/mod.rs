@@ -4,7 +4,8 @@
 //! [`Observe`](observe::Observe), [`Deadline`](deadline::Deadline), [`Throttle`](throttle::Throttle) and
 //! [`Concurrency`](concurrency::Concurrency), and then reaches the connection. Its body is encoded and addressed by
 //! then: a layer may count, delay, refuse or repeat requests, but it does not choose where they go. Each connection has
-//! its own stack; what a layer shares between them, it keeps behind an `Arc`.
+//! its own stack; what a layer shares between them, it keeps behind an `Arc`. A request asks for memory four times on
+//! its way, and once more for each layer of your own.
 //!
 //! Any [`tower_layer::Layer`] will do whose service takes a [`BrokerRequest`] and gives a [`BrokerResponse`], such as
 //! this one, which counts:

@@ -179,13 +179,18 @@ impl Pool {
         let tasks = self.0.remove(|key| !keep(key.node));
         tasks.iter().for_each(AbortHandle::abort);
     }
+
+    /// Closes every connection, for good. Tasks of the client that still hold the pool get errors from then on.
+    pub(crate) fn close(&self) {
+        self.0.state().closed = true;
+        let tasks = self.0.remove(|_| true);
+        tasks.iter().for_each(AbortHandle::abort);
+    }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.0.state().closed = true;
-        let tasks = self.0.remove(|_| true);
-        tasks.iter().for_each(AbortHandle::abort);
+        self.close();
     }
 }
 
