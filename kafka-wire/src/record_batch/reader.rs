@@ -8,6 +8,7 @@ use super::header::{BatchHeader, HEADER_LEN, MIN_RECORD_LEN, TimestampType, veri
 use super::writer::HeaderRef;
 use super::{BatchError, varint};
 use crate::compression::{Compression, Decompressor};
+use crate::primitives::{unzigzag, unzigzag_long};
 
 /// Walks the batches in `records`, the bytes of one partition in a fetch response or a produce request.
 pub fn batches(records: Bytes) -> Batches {
@@ -223,11 +224,8 @@ pub struct Headers<'a> {
 
 impl<'a> Headers<'a> {
     /// Checks that `bytes` is a count and as many headers.
-    #[inline]
+    #[inline(never)]
     fn parse(mut bytes: &'a [u8]) -> Result<Headers<'a>, BatchError> {
-        if bytes == [0] {
-            return Ok(Headers::default());
-        }
         let count = varint::read32(&mut bytes)?;
         match u32::try_from(count) {
             // A header has at least two one-byte lengths.
@@ -240,7 +238,6 @@ impl<'a> Headers<'a> {
         }
     }
 
-    #[inline(never)]
     fn check(mut self) -> Result<(), BatchError> {
         while self.remaining > 0 {
             self.read()?;
@@ -346,68 +343,127 @@ impl Cursor {
         if self.remaining == 0 {
             return self.end(body);
         }
-        let record = self.read(body);
-        if record.is_err() {
-            // The start of the next record is unknown.
-            self.remaining = 0;
-            self.ended = true;
-        } else {
-            self.remaining -= 1;
+        self.remaining -= 1;
+        let rest = body.get(self.at..).unwrap_or_default();
+        let raw = match RawRecord::parse_short(rest) {
+            Some(raw) => raw,
+            None => match RawRecord::parse_any(rest) {
+                Ok(raw) => raw,
+                Err(error) => return Some(Err(self.stop(error))),
+            },
+        };
+        if raw.offset_delta < self.previous_offset_delta || raw.offset_delta > self.last_offset_delta {
+            let reason = "a record's offset is outside the batch or before its predecessor";
+            return Some(Err(self.stop(BatchError::Malformed(reason))));
         }
-        Some(record)
+        let timestamp = match self.append_time {
+            Some(timestamp) => timestamp,
+            None => match self.base_timestamp.checked_add(raw.timestamp_delta) {
+                Some(timestamp) => timestamp,
+                None => return Some(Err(self.stop(BatchError::Malformed("a record's timestamp overflows")))),
+            },
+        };
+        self.previous_offset_delta = raw.offset_delta;
+        self.at += raw.len;
+        // Cannot overflow: `BatchHeader::parse` saw that the last offset does not.
+        let offset = self.base_offset.wrapping_add(i64::from(raw.offset_delta));
+        Some(Ok(RecordRef { offset, timestamp, key: raw.key, value: raw.value, headers: raw.headers }))
+    }
+
+    /// Ends the iteration: behind a bad record the start of the next one is unknown.
+    #[cold]
+    fn stop(&mut self, error: BatchError) -> BatchError {
+        self.remaining = 0;
+        self.ended = true;
+        error
     }
 
     /// Behind the last record: reports bytes that no record accounts for, once.
-    #[inline(never)]
+    #[cold]
     fn end<'a>(&mut self, body: &'a [u8]) -> Option<Result<RecordRef<'a>, BatchError>> {
         if std::mem::replace(&mut self.ended, true) || self.at == body.len() {
             return None;
         }
         Some(Err(BatchError::Malformed("bytes are left behind its last record")))
     }
+}
 
-    #[inline]
-    fn read<'a>(&mut self, body: &'a [u8]) -> Result<RecordRef<'a>, BatchError> {
-        let mut rest = &body[self.at..];
+/// A record as it is stored, before its deltas mean anything.
+struct RawRecord<'a> {
+    /// Bytes it takes.
+    len: usize,
+    timestamp_delta: i64,
+    offset_delta: i32,
+    key: Option<&'a [u8]>,
+    value: Option<&'a [u8]>,
+    headers: Headers<'a>,
+}
+
+impl<'a> RawRecord<'a> {
+    /// Parses the record at the front of `bytes` when all its varints have one or two bytes, as they usually have;
+    /// `None` for any other, good or bad.
+    #[inline(always)]
+    fn parse_short(bytes: &'a [u8]) -> Option<RawRecord<'a>> {
+        // At most seven bytes: length, attributes, timestamp delta, offset delta.
+        let word = u64::from_le_bytes(*bytes.first_chunk()?);
+        let (length, n) = varint::short(word)?;
+        let record = bytes.get(n..n + varint::short_length(length)?)?;
+        let len = n + record.len();
+        // The attributes byte has no meaning yet.
+        let word = word >> (8 * n + 8);
+        let (timestamp_delta, n) = varint::short(word)?;
+        let (offset_delta, m) = varint::short(word >> (8 * n))?;
+        let rest = record.get(1 + n + m..)?;
+        let (key, rest) = short_field(rest)?;
+        let (value, rest) = short_field(rest)?;
+        let headers = if *rest == [0] { Headers::default() } else { Headers::parse(rest).ok()? };
+        Some(RawRecord {
+            len,
+            timestamp_delta: unzigzag_long(timestamp_delta),
+            offset_delta: unzigzag(offset_delta as u32),
+            key,
+            value,
+            headers,
+        })
+    }
+
+    /// Parses any record at the front of `bytes`.
+    #[inline(never)]
+    fn parse_any(bytes: &'a [u8]) -> Result<RawRecord<'a>, BatchError> {
+        let mut rest = bytes;
         let length = varint::read32(&mut rest)?;
-        let Some((mut record, rest)) =
-            usize::try_from(length).ok().and_then(|length| rest.split_at_checked(length))
-        else {
+        let record = usize::try_from(length).ok().and_then(|length| rest.split_at_checked(length));
+        let Some((mut record, rest)) = record else {
             return Err(BatchError::Malformed("a record's length exceeds the batch"));
         };
-        // The attributes byte has no meaning yet.
-        let Some((_, fields)) = record.split_first() else {
+        let Some((_attributes, fields)) = record.split_first() else {
             return Err(BatchError::Malformed("a record is empty"));
         };
         record = fields;
-        let timestamp_delta = varint::read64(&mut record)?;
-        let offset_delta = varint::read32(&mut record)?;
-        let key = field(&mut record)?;
-        let value = field(&mut record)?;
-        let headers = Headers::parse(record)?;
-
-        if offset_delta < self.previous_offset_delta || offset_delta > self.last_offset_delta {
-            return Err(BatchError::Malformed(
-                "a record's offset is outside the batch or before its predecessor",
-            ));
-        }
-        let timestamp = match self.append_time {
-            Some(timestamp) => timestamp,
-            None => match self.base_timestamp.checked_add(timestamp_delta) {
-                Some(timestamp) => timestamp,
-                None => return Err(BatchError::Malformed("a record's timestamp overflows")),
-            },
-        };
-        self.previous_offset_delta = offset_delta;
-        self.at = body.len() - rest.len();
-        // Cannot overflow: `BatchHeader::parse` saw that the last offset does not.
-        let offset = self.base_offset.wrapping_add(i64::from(offset_delta));
-        Ok(RecordRef { offset, timestamp, key, value, headers })
+        Ok(RawRecord {
+            len: bytes.len() - rest.len(),
+            timestamp_delta: varint::read64(&mut record)?,
+            offset_delta: varint::read32(&mut record)?,
+            key: field(&mut record)?,
+            value: field(&mut record)?,
+            headers: Headers::parse(record)?,
+        })
     }
 }
 
+/// As [`field`], for a length of one or two bytes.
+#[inline(always)]
+fn short_field(bytes: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
+    let (length, n) = varint::short(u64::from(u16::from_le_bytes(*bytes.first_chunk()?)))?;
+    let rest = &bytes[n..];
+    if length == 1 {
+        return Some((None, rest));
+    }
+    let (field, rest) = rest.split_at_checked(varint::short_length(length)?)?;
+    Some((Some(field), rest))
+}
+
 /// Takes a length and as many bytes from the front; -1 is null.
-#[inline]
 fn field<'a>(bytes: &mut &'a [u8]) -> Result<Option<&'a [u8]>, BatchError> {
     let length = varint::read32(bytes)?;
     match usize::try_from(length) {

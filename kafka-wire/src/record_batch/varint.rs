@@ -15,44 +15,37 @@ pub(super) fn write(out: &mut [u8], mut at: usize, mut value: u64) -> usize {
     at + 1
 }
 
-/// Reads a zigzag varint of at most 32 bits from the front of `bytes`.
-#[inline]
-pub(super) fn read32(bytes: &mut &[u8]) -> Result<i32, BatchError> {
-    match **bytes {
-        [first, ref rest @ ..] if first < 0x80 => {
-            *bytes = rest;
-            Ok(unzigzag(u32::from(first)))
-        }
-        [first, second, ref rest @ ..] if second < 0x80 => {
-            *bytes = rest;
-            Ok(unzigzag(u32::from(first & 0x7f) | u32::from(second) << 7))
-        }
-        _ => {
-            let value = read_long(bytes, 32)?;
-            Ok(unzigzag(value as u32))
-        }
+/// The unsigned varint in the low bytes of `word` and its size, when it has one or two bytes.
+#[inline(always)]
+pub(super) fn short(word: u64) -> Option<(u64, usize)> {
+    if word & 0x80 == 0 {
+        Some((word & 0x7f, 1))
+    } else if word & 0x8000 == 0 {
+        Some((word & 0x7f | word >> 1 & 0x3f80, 2))
+    } else {
+        None
     }
+}
+
+/// A zigzag value as a length, unless it is negative.
+#[inline(always)]
+pub(super) fn short_length(value: u64) -> Option<usize> {
+    (value & 1 == 0).then_some((value >> 1) as usize)
+}
+
+/// Reads a zigzag varint of at most 32 bits from the front of `bytes`.
+pub(super) fn read32(bytes: &mut &[u8]) -> Result<i32, BatchError> {
+    read(bytes, 32).map(|value| unzigzag(value as u32))
 }
 
 /// Reads a zigzag varint of at most 64 bits from the front of `bytes`.
-#[inline]
 pub(super) fn read64(bytes: &mut &[u8]) -> Result<i64, BatchError> {
-    match **bytes {
-        [first, ref rest @ ..] if first < 0x80 => {
-            *bytes = rest;
-            Ok(unzigzag_long(u64::from(first)))
-        }
-        [first, second, ref rest @ ..] if second < 0x80 => {
-            *bytes = rest;
-            Ok(unzigzag_long(u64::from(first & 0x7f) | u64::from(second) << 7))
-        }
-        _ => Ok(unzigzag_long(read_long(bytes, 64)?)),
-    }
+    read(bytes, 64).map(unzigzag_long)
 }
 
-/// The general form: fails on a value of more than `bits` bits and at the end of the bytes.
-#[inline(never)]
-fn read_long(bytes: &mut &[u8], bits: u32) -> Result<u64, BatchError> {
+/// Fails on a value of more than `bits` bits and at the end of the bytes.
+#[inline]
+fn read(bytes: &mut &[u8], bits: u32) -> Result<u64, BatchError> {
     let mut value = 0_u64;
     let mut shift = 0;
     for (index, &byte) in bytes.iter().enumerate() {

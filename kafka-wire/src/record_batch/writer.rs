@@ -11,10 +11,13 @@ use crate::primitives::{unsigned_varlong_len, zigzag, zigzag_long};
 pub const NO_PRODUCER: ProducerStamp =
     ProducerStamp { producer_id: -1, producer_epoch: -1, base_sequence: -1 };
 
-/// Records up to this size are written through one zeroed, checked slice; larger ones are copied field by field.
-const SMALL_RECORD: usize = 1024;
-/// Room for everything in front of a record's key: length, attributes, both deltas and the key's length.
-const MAX_PREFIX: usize = 5 + 1 + 10 + 5 + 5;
+/// Keys and values up to this size, and a varint below this, have lengths of two bytes: the usual case, made fast.
+const SHORT_FIELD: usize = 1 << 11;
+const SHORT_VARINT: u64 = 1 << 14;
+/// Bytes that the fast path may write behind a record's end, where the next one will be.
+const SLACK: usize = 8;
+/// A buffer's memory is prepared for writing in steps of this.
+const STEP: usize = 4 << 10;
 /// The largest batch, and so the largest record, that 32-bit lengths can describe.
 const MAX_BATCH: u64 = i32::MAX as u64;
 
@@ -58,19 +61,29 @@ pub struct ProducerStamp {
 /// An open batch: append records until it is full or due, then [`finish`](BatchWriter::finish).
 #[derive(Debug)]
 pub struct BatchWriter {
-    // `HEADER_LEN` bytes for the header, then the records so far.
+    // Its length is how far memory is ready to be written; the batch so far, header included, ends at `len`.
     buffer: BytesMut,
+    len: usize,
     record_count: u32,
     base_timestamp: i64,
     max_timestamp: i64,
 }
 
 impl BatchWriter {
-    /// Starts a batch in `buffer`, whose contents are dropped and whose capacity is reused.
+    /// Starts a batch in `buffer`, whose contents are overwritten and whose capacity is reused.
+    ///
+    /// What is in the buffer saves work: pass one that comes back from a sent batch as it is, without clearing it.
     pub fn new(mut buffer: BytesMut) -> BatchWriter {
-        buffer.clear();
-        buffer.resize(HEADER_LEN, 0);
-        BatchWriter { buffer, record_count: 0, base_timestamp: super::NO_TIMESTAMP, max_timestamp: i64::MIN }
+        if buffer.len() < HEADER_LEN {
+            buffer.resize(HEADER_LEN, 0);
+        }
+        BatchWriter {
+            buffer,
+            len: HEADER_LEN,
+            record_count: 0,
+            base_timestamp: super::NO_TIMESTAMP,
+            max_timestamp: i64::MIN,
+        }
     }
 
     /// Adds a record and returns its index: its offset will be the batch's base offset plus that.
@@ -95,87 +108,102 @@ impl BatchWriter {
         let timestamp_delta = zigzag_long(timestamp_delta);
         // The batch is below 2 GiB and a record has 7 bytes or more, so the index has far fewer than 31 bits.
         let offset_delta = u64::from(zigzag(index as i32));
-        let body = 1
-            + (unsigned_varlong_len(timestamp_delta) + unsigned_varlong_len(offset_delta)) as u64
-            + field_len(key)
-            + field_len(value)
-            + if headers.is_empty() { 1 } else { headers_len(headers) };
-        let start = self.buffer.len();
-        if body > MAX_BATCH || start as u64 + body + 5 > MAX_BATCH {
-            return Err(BatchError::TooLarge("the batch would exceed 2 GiB"));
+        match self.append_short(timestamp_delta, offset_delta, key, value, headers) {
+            Some(len) => self.len = len,
+            None => self.len = self.append_any(timestamp_delta, offset_delta, key, value, headers)?,
         }
-        let length = u64::from(zigzag(body as i32));
-        let total = unsigned_varlong_len(length) + body as usize;
-
-        if total <= SMALL_RECORD {
-            self.buffer.resize(start + total, 0);
-            let mut out = Slots { slots: &mut self.buffer[start..], at: 0 };
-            out.varint(length);
-            out.byte(0);
-            out.varint(timestamp_delta);
-            out.varint(offset_delta);
-            out.field(key);
-            out.field(value);
-            out.varint(u64::from(zigzag(headers.len() as i32)));
-            for header in headers {
-                out.field(Some(header.key));
-                out.field(header.value);
-            }
-        } else {
-            self.append_large(total, length, timestamp_delta, offset_delta, key, value, headers);
-        }
-        debug_assert_eq!(self.buffer.len(), start + total);
-
         self.base_timestamp = base_timestamp;
         self.max_timestamp = self.max_timestamp.max(timestamp);
         self.record_count = index + 1;
         Ok(index)
     }
 
-    /// The same bytes without zeroing first what a large key or value overwrites.
-    #[inline(never)]
-    #[expect(clippy::too_many_arguments, reason = "the second half of `append`, kept out of its fast path")]
-    fn append_large(
+    /// Writes a record whose varints have at most two bytes and that has no headers, when there is room for it.
+    #[inline]
+    fn append_short(
         &mut self,
-        total: usize,
-        length: u64,
         timestamp_delta: u64,
         offset_delta: u64,
         key: Option<&[u8]>,
         value: Option<&[u8]>,
         headers: &[HeaderRef<'_>],
-    ) {
-        self.buffer.reserve(total);
-        let mut prefix = [0; MAX_PREFIX];
-        let mut out = Slots { slots: &mut prefix, at: 0 };
+    ) -> Option<usize> {
+        let (key_bytes, value_bytes) = (key.unwrap_or_default(), value.unwrap_or_default());
+        if timestamp_delta | offset_delta >= SHORT_VARINT
+            || key_bytes.len() | value_bytes.len() >= SHORT_FIELD
+            || !headers.is_empty()
+        {
+            return None;
+        }
+        let timestamp_delta = Short::new(timestamp_delta);
+        let offset_delta = Short::new(offset_delta);
+        let key_len = Short::field(key);
+        let value_len = Short::field(value);
+        // Attributes and the count of headers are one byte each.
+        let prefix = 1 + timestamp_delta.len + offset_delta.len;
+        let body = prefix + key_len.len + key_bytes.len() + value_len.len + value_bytes.len() + 1;
+        let length = Short::new((body as u64) << 1);
+        let out = self.buffer.get_mut(self.len..self.len + length.len + body + SLACK)?;
+
+        // At most seven bytes: length, attributes (0), timestamp delta, offset delta.
+        let mut word = length.bytes | timestamp_delta.bytes << (8 * (length.len + 1));
+        word |= offset_delta.bytes << (8 * (length.len + 1 + timestamp_delta.len));
+        out[..8].copy_from_slice(&word.to_le_bytes());
+        let mut at = length.len + prefix;
+        for (len, bytes) in [(key_len, key_bytes), (value_len, value_bytes)] {
+            out[at..at + 2].copy_from_slice(&(len.bytes as u16).to_le_bytes());
+            at += len.len;
+            out[at..at + bytes.len()].copy_from_slice(bytes);
+            at += bytes.len();
+        }
+        out[at] = 0;
+        Some(self.len + at + 1)
+    }
+
+    /// Writes any record, making room as needed; returns where the batch then ends.
+    #[inline(never)]
+    fn append_any(
+        &mut self,
+        timestamp_delta: u64,
+        offset_delta: u64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[HeaderRef<'_>],
+    ) -> Result<usize, BatchError> {
+        let prefix = 1 + unsigned_varlong_len(timestamp_delta) + unsigned_varlong_len(offset_delta);
+        let body = (prefix as u64)
+            .saturating_add(field_len(key))
+            .saturating_add(field_len(value))
+            .saturating_add(headers_len(headers));
+        if body.saturating_add(self.len as u64 + 5) > MAX_BATCH {
+            return Err(BatchError::TooLarge("the batch would exceed 2 GiB"));
+        }
+        let length = body << 1;
+        let end = self.len + unsigned_varlong_len(length) + body as usize;
+        self.make_room(end);
+        let mut out = Slots { slots: &mut self.buffer[self.len..end], at: 0 };
         out.varint(length);
         out.byte(0);
         out.varint(timestamp_delta);
         out.varint(offset_delta);
-        let used = out.at;
-        self.buffer.extend_from_slice(&prefix[..used]);
-        self.extend_field(key);
-        self.extend_field(value);
-        self.extend_varint(headers.len() as i32);
+        out.field(key);
+        out.field(value);
+        out.varint((headers.len() as u64) << 1);
         for header in headers {
-            self.extend_field(Some(header.key));
-            self.extend_field(header.value);
+            out.field(Some(header.key));
+            out.field(header.value);
         }
+        debug_assert_eq!(out.at, out.slots.len());
+        Ok(end)
     }
 
-    fn extend_varint(&mut self, value: i32) {
-        let mut bytes = [0; 5];
-        let used = varint::write(&mut bytes, 0, u64::from(zigzag(value)));
-        self.buffer.extend_from_slice(&bytes[..used]);
-    }
-
-    fn extend_field(&mut self, field: Option<&[u8]>) {
-        match field {
-            None => self.extend_varint(-1),
-            Some(bytes) => {
-                self.extend_varint(bytes.len() as i32);
-                self.buffer.extend_from_slice(bytes);
-            }
+    /// Prepares memory up to `end` and, as far as the capacity reaches, some more.
+    fn make_room(&mut self, end: usize) {
+        let ready = self.buffer.len();
+        if end + SLACK > ready {
+            self.buffer.reserve(end.saturating_sub(ready));
+            let more = (end + SLACK).next_multiple_of(STEP).min(self.buffer.capacity());
+            self.buffer.resize(more.max(end).max(ready), 0);
         }
     }
 
@@ -193,7 +221,7 @@ impl BatchWriter {
 
     /// Bytes of the batch as it would be sent now without compression, header included.
     pub fn len(&self) -> usize {
-        self.buffer.len()
+        self.len
     }
 
     /// Whether no record was appended.
@@ -265,17 +293,18 @@ impl BatchWriter {
         }
         out.clear();
         out.resize(HEADER_LEN, 0);
-        compressor.compress(&self.buffer[HEADER_LEN..], &mut out)?;
-        if out.len() >= self.buffer.len() {
+        compressor.compress(&self.buffer[HEADER_LEN..self.len], &mut out)?;
+        if out.len() >= self.len {
             return Ok((self.seal(Compression::None), out));
         }
-        let packed = BatchWriter { buffer: out, ..self };
+        let packed = BatchWriter { len: out.len(), buffer: out, ..self };
         let spent = self.buffer;
         Ok((packed.seal(codec), spent))
     }
 
     fn seal(self, compression: Compression) -> SealedBatch {
         let mut batch = self.buffer;
+        batch.truncate(self.len);
         let length = (batch.len() - header::LENGTH_PREFIX) as i32;
         let count = self.record_count as i32;
         header::put(&mut batch, 0, 0_i64.to_be_bytes());
@@ -357,6 +386,33 @@ impl SealedBatch {
     }
 }
 
+/// A varint of one or two bytes, in a word to be shifted into place.
+#[derive(Clone, Copy)]
+struct Short {
+    bytes: u64,
+    len: usize,
+}
+
+impl Short {
+    #[inline(always)]
+    fn new(value: u64) -> Short {
+        if value < 0x80 {
+            Short { bytes: value, len: 1 }
+        } else {
+            Short { bytes: value & 0x7f | 0x80 | value >> 7 << 8, len: 2 }
+        }
+    }
+
+    /// The length of a key or value, -1 for null.
+    #[inline(always)]
+    fn field(field: Option<&[u8]>) -> Short {
+        match field {
+            None => Short { bytes: 1, len: 1 },
+            Some(bytes) => Short::new((bytes.len() as u64) << 1),
+        }
+    }
+}
+
 /// A slice of known size being filled from the front.
 struct Slots<'a> {
     slots: &'a mut [u8],
@@ -364,23 +420,20 @@ struct Slots<'a> {
 }
 
 impl Slots<'_> {
-    #[inline(always)]
     fn byte(&mut self, value: u8) {
         self.slots[self.at] = value;
         self.at += 1;
     }
 
-    #[inline(always)]
     fn varint(&mut self, value: u64) {
         self.at = varint::write(self.slots, self.at, value);
     }
 
-    #[inline(always)]
     fn field(&mut self, field: Option<&[u8]>) {
         match field {
             None => self.byte(1), // -1
             Some(bytes) => {
-                self.varint(u64::from(zigzag(bytes.len() as i32)));
+                self.varint((bytes.len() as u64) << 1);
                 self.slots[self.at..self.at + bytes.len()].copy_from_slice(bytes);
                 self.at += bytes.len();
             }
@@ -389,7 +442,6 @@ impl Slots<'_> {
 }
 
 /// Encoded bytes of a key or value with its length. Lengths beyond 31 bits are caught through the sum.
-#[inline(always)]
 fn field_len(field: Option<&[u8]>) -> u64 {
     match field {
         None => 1,
@@ -397,7 +449,6 @@ fn field_len(field: Option<&[u8]>) -> u64 {
     }
 }
 
-#[inline(never)]
 fn headers_len(headers: &[HeaderRef<'_>]) -> u64 {
     let count = unsigned_varlong_len((headers.len() as u64) << 1) as u64;
     headers.iter().fold(count, |sum, header| {
