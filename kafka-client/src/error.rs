@@ -167,14 +167,14 @@ impl Error {
     pub fn is_retriable(&self) -> bool {
         match self.kind() {
             ErrorKind::Broker { code, .. } => code.is_retriable(),
+            ErrorKind::NoBroker { last } => last.as_ref().is_none_or(Self::is_retriable),
             ErrorKind::Disconnected { .. }
             | ErrorKind::TimedOut { .. }
             | ErrorKind::Io { .. }
             | ErrorKind::Resolve { .. }
             | ErrorKind::NoLeader(_)
             | ErrorKind::UnknownTopic(_)
-            | ErrorKind::UnknownNode(_)
-            | ErrorKind::NoBroker { .. } => true,
+            | ErrorKind::UnknownNode(_) => true,
             ErrorKind::Config { .. }
             | ErrorKind::Protocol { .. }
             | ErrorKind::Encode(_)

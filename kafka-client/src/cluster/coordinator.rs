@@ -12,7 +12,7 @@ use kafka_wire::messages::StrBytes;
 use kafka_wire::messages::find_coordinator_request::FindCoordinatorRequest;
 use kafka_wire::messages::find_coordinator_response::FindCoordinatorResponse;
 use tokio::sync::oneshot;
-use tokio::task::AbortHandle;
+use tokio::task::JoinSet;
 
 use super::Cluster;
 use super::metadata::Broker;
@@ -31,14 +31,19 @@ pub(crate) enum CoordinatorKey {
 
 /// The coordinators that are known, and the look-ups under way.
 #[derive(Debug, Default)]
-pub(crate) struct Coordinators(Mutex<State>);
+pub(crate) struct Coordinators {
+    state: Mutex<State>,
+    /// Guards the look-ups' tasks. Never locked together with the state, which the end of a task locks.
+    tasks: Mutex<JoinSet<()>>,
+}
 
 /// Guards what is known and who waits.
 #[derive(Debug, Default)]
 struct State {
     known: HashMap<CoordinatorKey, Broker>,
     waiting: HashMap<CoordinatorKey, Vec<oneshot::Sender<Result<Broker>>>>,
-    task: Option<AbortHandle>,
+    /// Those of `waiting` that no look-up has taken on yet; the first one has started one.
+    untaken: Vec<CoordinatorKey>,
 }
 
 impl Coordinators {
@@ -52,12 +57,12 @@ impl Coordinators {
     }
 
     pub(crate) fn shut_down(&self) {
-        let task = self.state().task.take();
-        task.iter().for_each(AbortHandle::abort);
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(tasks);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -67,42 +72,71 @@ impl Cluster {
     /// # Cancel safety
     /// The look-up goes on for the others that wait for it, and its answer is remembered.
     pub(crate) async fn coordinator(self: &Arc<Self>, key: &CoordinatorKey) -> Result<Broker> {
-        let answer = {
-            let mut state = self.coordinators.state();
+        let (sender, answer) = oneshot::channel();
+        let is_first = {
+            let mut guard = self.coordinators.state();
+            let state = &mut *guard;
             if let Some(broker) = state.known.get(key) {
                 return Ok(broker.clone());
             }
-            let (sender, answer) = oneshot::channel();
-            state.waiting.entry(key.clone()).or_default().push(sender);
-            if state.task.as_ref().is_none_or(AbortHandle::is_finished) {
-                state.task = Some(tokio::spawn(self.clone().look_up()).abort_handle());
-            }
-            answer
+            let waiting = state.waiting.entry(key.clone()).or_default();
+            let is_new = waiting.is_empty();
+            waiting.push(sender);
+            let is_first = is_new && state.untaken.is_empty();
+            state.untaken.extend(is_new.then(|| key.clone()));
+            is_first
         };
-        answer.await.unwrap_or_else(|_| Err(Error::closed()))
+        if is_first {
+            let look_up = LookUp { cluster: self.clone(), open: None };
+            let mut tasks = self.coordinators.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+            while tasks.try_join_next().is_some() {}
+            tasks.spawn(look_up.run());
+        }
+        answer.await.unwrap_or_else(|_| Err(not_available(None, None)))
     }
+}
 
-    /// The task of look-ups: asks for everything that is waited for, in one request where the broker can, until
-    /// nobody waits.
-    async fn look_up(self: Arc<Self>) {
-        loop {
-            let mut keys: Vec<CoordinatorKey> = {
-                let mut state = self.coordinators.state();
-                if state.waiting.is_empty() {
-                    // Under the same lock as a newcomer's look at it: nobody is left behind.
-                    state.task = None;
-                    return;
-                }
-                state.waiting.keys().cloned().collect()
-            };
-            keys.sort();
-            for of_a_kind in keys.chunk_by(|a, b| a.kind() == b.kind()) {
-                let answers = self.ask_for(of_a_kind).await;
-                self.coordinators.answer(of_a_kind, answers);
+/// One look-up: of everything that was wanted when it began. The next one need not wait for it, as a broker that does
+/// not answer would then hold up them all.
+struct LookUp {
+    cluster: Arc<Cluster>,
+    /// What is to be answered still; `None` before it has begun.
+    open: Option<Vec<CoordinatorKey>>,
+}
+
+impl LookUp {
+    async fn run(mut self) {
+        // Whoever is about to ask for something joins in.
+        tokio::task::yield_now().await;
+        let keys = self.take();
+        for of_a_kind in keys.chunk_by(|a, b| a.kind() == b.kind()) {
+            let answers = self.cluster.ask_for(of_a_kind).await;
+            if let Some(open) = &mut self.open {
+                open.retain(|key| !of_a_kind.contains(key));
             }
+            self.cluster.coordinators.answer(of_a_kind, answers);
         }
     }
 
+    fn take(&mut self) -> Vec<CoordinatorKey> {
+        let mut keys = std::mem::take(&mut self.cluster.coordinators.state().untaken);
+        keys.sort();
+        self.open.insert(keys).clone()
+    }
+}
+
+/// A look-up whose task is gone before its end, with its runtime, leaves nobody waiting.
+impl Drop for LookUp {
+    fn drop(&mut self) {
+        let open = self.open.take().unwrap_or_else(|| self.take());
+        let mut state = self.cluster.coordinators.state();
+        let abandoned: Vec<_> = open.iter().filter_map(|key| state.waiting.remove(key)).collect();
+        drop(state);
+        drop(abandoned);
+    }
+}
+
+impl Cluster {
     async fn ask_for(&self, keys: &[CoordinatorKey]) -> Result<HashMap<CoordinatorKey, Result<Broker>>> {
         let Some(broker) = self.least_loaded(&[]) else {
             return Err(ErrorKind::NoBroker { last: None }.into());
@@ -329,6 +363,33 @@ mod tests {
         quitter.abort();
         assert_eq!(patient.await.unwrap().unwrap(), 2);
         assert_eq!(fake.seen(Api::FindCoordinator).len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broker_that_does_not_answer_holds_up_only_those_who_asked_it() {
+        let mut place = |_: &str| (1, ErrorCode::NONE);
+        let mut silent: Option<String> = None;
+        let fake = Fake::new(move |seen| match seen.api {
+            Api::Metadata => Reply::to::<MetadataRequest>(seen, &metadata(&[1, 2], vec![])),
+            Api::FindCoordinator if *silent.get_or_insert(seen.host.clone()) == seen.host => Reply::Silence,
+            Api::FindCoordinator => find(seen, &mut place),
+            _ => Reply::to::<HeartbeatRequest>(seen, &HeartbeatResponse::default()),
+        });
+        let client = connect(&fake).await;
+        // Both connections are open, so that only what is in flight on them tells them apart.
+        for node in [1, 2] {
+            client.call(Route::Node(node), HeartbeatRequest::default()).await.unwrap();
+        }
+        let first = tokio::spawn(beat(&client, "g1"));
+        sleep(Duration::from_secs(1)).await;
+        assert!(!first.is_finished());
+        let other = Route::Group("g2".into());
+        let found = timeout(Duration::from_secs(1), client.resolve(&other, in_a_minute()));
+        assert_eq!(found.await.unwrap().unwrap(), 1);
+    }
+
+    fn in_a_minute() -> tokio::time::Instant {
+        tokio::time::Instant::now() + Duration::from_secs(60)
     }
 
     #[tokio::test(start_paused = true)]

@@ -103,7 +103,8 @@ fn is_known(topic: Option<&Arc<Topic>>) -> bool {
     topic.is_some_and(|topic| topic.partition_count() > 0)
 }
 
-fn is_unsettled(topic: Option<&Arc<Topic>>) -> bool {
+/// Whether a topic is unknown, or a partition of it without a leader, and that may change.
+pub(crate) fn is_unsettled(topic: Option<&Arc<Topic>>) -> bool {
     topic.is_none_or(|topic| match topic.error() {
         Some(error) => error.is_retriable(),
         None => {

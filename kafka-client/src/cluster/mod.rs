@@ -37,6 +37,8 @@ pub(crate) struct Cluster {
     metadata: ArcSwap<Metadata>,
     /// The generation of `metadata`, for those who wait for the next one.
     generation: watch::Sender<u64>,
+    /// Why the last refresh failed, if it did.
+    failure: watch::Sender<Option<Error>>,
     state: Mutex<State>,
     /// Wakes the refresher's task when the schedule has changed.
     wake: Notify,
@@ -47,7 +49,6 @@ struct State {
     interest: Interest,
     schedule: Schedule,
     random: fastrand::Rng,
-    last_error: Option<Error>,
     task: Option<AbortHandle>,
 }
 
@@ -59,19 +60,14 @@ impl Cluster {
             config.retry_backoff,
             config.retry_backoff_max,
         );
-        let state = State {
-            interest: Interest::default(),
-            schedule,
-            random: config.random(2),
-            last_error: None,
-            task: None,
-        };
+        let state = State { interest: Interest::default(), schedule, random: config.random(2), task: None };
         Self {
             config,
             pool,
             coordinators: Coordinators::default(),
             metadata: ArcSwap::default(),
             generation: watch::Sender::new(0),
+            failure: watch::Sender::new(None),
             state: Mutex::new(state),
             wake: Notify::new(),
         }
@@ -123,7 +119,7 @@ impl Cluster {
 
     /// What to say when time ran out that began at `start`.
     fn timed_out(&self, what: String, start: Instant) -> Error {
-        let last = self.state().last_error.clone();
+        let last = self.failure.borrow().clone();
         ErrorKind::TimedOut { what, after: start.elapsed(), last }.into()
     }
 

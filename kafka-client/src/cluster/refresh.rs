@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::Cluster;
-use super::interest::{Question, Scope};
+use super::interest::{Question, Scope, is_unsettled};
 use super::metadata::{Broker, Metadata, Topic, Update};
 use super::metadata_response;
 use crate::config::MetadataRecovery;
@@ -63,7 +63,8 @@ impl Refresher {
     /// Waits until at least one broker is known.
     ///
     /// # Errors
-    /// [`TimedOut`](ErrorKind::TimedOut) at the deadline, with the last failure.
+    /// [`TimedOut`](ErrorKind::TimedOut) at the deadline, with the last failure;
+    /// [`NoBroker`](ErrorKind::NoBroker) at once for a failure that will not pass, such as a peer that speaks TLS.
     ///
     /// # Cancel safety
     /// Dropping it changes nothing.
@@ -129,7 +130,7 @@ impl Tracked {
         }
         let mut state = cluster.state();
         state.interest.add(&topic, self.create);
-        if cluster.metadata.load().topic(&topic).is_none() {
+        if is_unsettled(cluster.metadata.load().topic(&topic)) {
             state.schedule.request_new_topics();
             drop(state);
             cluster.wake.notify_one();
@@ -242,17 +243,24 @@ impl Cluster {
             return found;
         }
         let start = Instant::now();
-        self.start();
+        // Before the start, so that what the first refresh brings is not missed.
         let mut generation = self.generation.subscribe();
+        let mut failure = self.failure.subscribe();
+        self.start();
         let found = async {
             loop {
-                generation.borrow_and_update();
                 if let Some(found) = look(&self.metadata.load()) {
                     return found;
                 }
-                // The sender is part of the cluster, which this holds.
-                if generation.changed().await.is_err() {
-                    return Err(Error::closed());
+                // Neither ends: the senders are part of the cluster, which this holds.
+                tokio::select! {
+                    _ = generation.changed() => {}
+                    _ = failure.changed() => {
+                        let failure = failure.borrow_and_update().clone();
+                        if let Some(error) = failure.filter(|error| !error.is_retriable()) {
+                            return Err(error);
+                        }
+                    }
                 }
             }
         };
@@ -289,12 +297,14 @@ impl Cluster {
             Ok(()) => {
                 let unsettled = state.interest.is_unsettled(&self.metadata.load());
                 state.schedule.succeeded(scope, unsettled, now, &mut state.random);
-                state.last_error = None;
+                drop(guard);
+                self.failure.send_replace(None);
             }
             Err(error) => {
                 tracing::debug!(%error, "metadata refresh failed");
                 state.schedule.failed(now, &mut state.random);
-                state.last_error = Some(error);
+                drop(guard);
+                self.failure.send_replace(Some(error));
             }
         }
     }
@@ -311,7 +321,7 @@ impl Cluster {
     /// Asks one broker after the other, then the bootstrap addresses, until one answers.
     async fn ask_around(&self, question: &Question, tried: &mut Vec<NodeId>) -> Result<()> {
         let may_rebootstrap = self.config.metadata_recovery == MetadataRecovery::Rebootstrap;
-        let mut last = None;
+        let mut last: Option<Error> = None;
         let mut is_bootstrapping = self.metadata.load().brokers().is_empty();
         let mut bootstraps = self.bootstraps();
         loop {
@@ -329,18 +339,20 @@ impl Cluster {
                 continue;
             };
             match self.ask(&broker, question).await {
-                Ok(update) if update.error == ErrorCode::REBOOTSTRAP_REQUIRED && !is_bootstrapping => {
-                    self.forget_connections("a broker asked for it");
-                    is_bootstrapping = true;
+                Ok(update) => {
+                    self.take_over(update, question.topics.is_none());
+                    return Ok(());
                 }
-                Ok(update) => match update.error.check() {
-                    Ok(()) => {
-                        self.take_over(update, question.topics.is_none());
-                        return Ok(());
+                Err(error) => {
+                    if error.error_code() == Some(ErrorCode::REBOOTSTRAP_REQUIRED) && !is_bootstrapping {
+                        self.forget_connections("a broker asked for it");
+                        is_bootstrapping = true;
                     }
-                    Err(code) => last = Some(Error::broker(code, Api::Metadata, Some(broker.id), None)),
-                },
-                Err(error) => last = Some(error),
+                    // While one of the failures may pass, so may all of them.
+                    if last.as_ref().is_none_or(|last| !last.is_retriable() || error.is_retriable()) {
+                        last = Some(error);
+                    }
+                }
             }
             self.state().schedule.attempt_failed(Instant::now());
             tried.push(broker.id);
@@ -376,6 +388,7 @@ impl Cluster {
             metadata_response::decode(version, &response.body, &known, wanted)
         };
         let update = update.map_err(|error| connection.fail(error))?;
+        update.error.check().map_err(|code| Error::broker(code, Api::Metadata, Some(broker.id), None))?;
         if update.brokers.is_empty() {
             let message = "the answer names no broker".to_owned();
             return Err(Error::broker(
@@ -466,6 +479,26 @@ mod tests {
         assert!(cause.to_string().contains("refused"), "{cause}");
         // About one attempt a second: not a storm.
         assert!(fake.connects().len() < 80, "{} attempts", fake.connects().len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_is_no_broker_is_told_at_once_unless_another_may_be_one() {
+        let fake = Fake::new(|_| Reply::Answer(vec![0x7f; 64].into()));
+        let start = Instant::now();
+        let error = builder(&fake, "b1:9092").connect().await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::NoBroker { .. }) && !error.is_retriable(), "{error:?}");
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+
+        fake.stop("b2");
+        let waiting = tokio::spawn(builder(&fake, "b1:9092,b2:9092").connect());
+        sleep(Duration::from_secs(20)).await;
+        assert!(!waiting.is_finished());
+        fake.start("b2");
+        fake.replace(|seen| match seen.host.as_str() {
+            "b2" => answer(seen, &[2], vec![]),
+            _ => Reply::Answer(vec![0x7f; 64].into()),
+        });
+        waiting.await.unwrap().unwrap();
     }
 
     #[tokio::test(start_paused = true)]
@@ -656,11 +689,16 @@ mod tests {
         let mut asks = 0;
         let fake = Fake::new(move |seen| {
             asks += 1;
-            if asks == 1 { Reply::Answer(vec![0x7f; 64].into()) } else { answer(seen, &[1], vec![]) }
+            if asks == 2 { Reply::Answer(vec![0x7f; 64].into()) } else { answer(seen, &[1], vec![]) }
         });
         let client = builder(&fake, "b1:9092").connect().await.unwrap();
-        assert_eq!(client.metadata().brokers().len(), 1);
-        assert_eq!(fake.connects().len(), 2);
+        let mut changes = client.refresher().subscribe();
+        for _ in 0..2 {
+            client.refresher().request("test");
+            changes.changed().await.unwrap();
+        }
+        // To the bootstrap address, which helps out after the mistake, to the broker, and to it anew.
+        assert_eq!(fake.connects(), ["b1"; 3]);
     }
 
     #[tokio::test(start_paused = true)]
