@@ -1,4 +1,4 @@
-//! The user's layers: one that counts, one that refuses, one that delays; and what the built-in ones tell.
+//! The user's layers: one that counts, one that refuses, one that delays; and what the built-in ones count.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -168,63 +168,4 @@ async fn every_request_is_counted_by_how_it_ended() {
     assert_eq!((heartbeat.request_bytes, heartbeat.response_bytes), (10, 7));
     assert_eq!(heartbeat.latency, 3 * SECOND);
     assert_eq!(metrics.connections(), 0);
-}
-
-/// Notes the fields of every span of this crate.
-#[derive(Clone, Default)]
-struct Spans(Arc<std::sync::Mutex<Vec<String>>>);
-
-impl tracing::Subscriber for Spans {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        metadata.target() == "kafka_client::request"
-    }
-
-    fn new_span(&self, attributes: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        let mut spans = self.0.lock().unwrap();
-        spans.push(String::new());
-        let id = spans.len() as u64;
-        attributes.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
-            spans[id as usize - 1] += &format!("{field}={value:?} ");
-        });
-        tracing::span::Id::from_u64(id)
-    }
-
-    fn record(&self, id: &tracing::span::Id, values: &tracing::span::Record<'_>) {
-        let mut spans = self.0.lock().unwrap();
-        values.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
-            spans[id.into_u64() as usize - 1] += &format!("{field}={value:?} ");
-        });
-    }
-
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-    fn event(&self, _: &tracing::Event<'_>) {}
-    fn enter(&self, _: &tracing::span::Id) {}
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
-#[tokio::test(start_paused = true)]
-async fn every_request_has_one_span_with_its_facts_and_without_its_contents() {
-    let spans = Spans::default();
-    let _guard = tracing::subscriber::set_default(spans.clone());
-    let mut fixture = Fixture::new();
-    let (connection, mut peer) = fixture.connect(Lane::Group).await;
-    let call = start(&connection, request(&connection, b"secret")).await;
-    let asked = peer.asked().await;
-    sleep(SECOND).await;
-    peer.answer(&asked, b"\0\0\0\0secret").await;
-    call.await.unwrap().unwrap();
-    let call = start(&connection, request(&connection, b"secret")).await;
-    drop(peer);
-    call.await.unwrap().unwrap_err();
-    let spans = spans.0.lock().unwrap();
-    let begins = "api=\"Heartbeat\" version=4 node=1 lane=\"group\" bytes=6 ";
-    assert_eq!(
-        *spans,
-        [
-            format!("{begins}correlation=1 latency_us=1000000 response_bytes=10 "),
-            format!(
-                "{begins}correlation=2 latency_us=0 error=disconnected from broker:9092: the broker closed the connection "
-            ),
-        ]
-    );
 }
