@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use kafka_wire::api::Api;
 use kafka_wire::error::ProtocolError;
 use kafka_wire::frame::FrameDecoder;
 use kafka_wire::header::{self, RequestHeader};
@@ -19,7 +20,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::connection::{Link, Queued};
-use super::pipeline::{Entry, Expired, Pipeline};
+use super::pipeline::{Entry, Expired, Pipeline, unsolicited};
 use super::request::{BrokerResponse, Permit, Progress};
 use super::transport::BoxStream;
 use super::write_queue::{PIECES_PER_WRITE, WriteQueue};
@@ -32,6 +33,7 @@ pub(crate) struct Driver {
     metrics: Arc<Metrics>,
     client_id: Option<Arc<str>>,
     request_timeout: Duration,
+    max_response: usize,
     stream: BoxStream,
     decoder: FrameDecoder,
     received: BytesMut,
@@ -79,6 +81,8 @@ pub(crate) struct DriverSettings {
     /// For requests that name no timeout, in case no layer gave them one.
     pub(crate) request_timeout: Duration,
     pub(crate) idle_after: Option<Duration>,
+    /// The most bytes of an answer; of those that are never large, fewer.
+    pub(crate) max_response: usize,
 }
 
 /// Where headers are encoded; one memory serves about a hundred.
@@ -101,6 +105,7 @@ impl Driver {
             metrics,
             client_id: settings.client_id,
             request_timeout: settings.request_timeout,
+            max_response: settings.max_response,
             stream: ready.stream,
             decoder: ready.decoder,
             received: ready.received,
@@ -118,9 +123,7 @@ impl Driver {
     /// Reads until the socket has no more, and answers callers.
     fn read(&mut self, cx: &mut Context<'_>) -> Result<()> {
         loop {
-            while let Some(frame) =
-                self.decoder.decode(&mut self.received).map_err(|error| self.protocol(error))?
-            {
+            while let Some(frame) = self.next_frame()? {
                 self.answer(frame)?;
             }
             match pin!(self.stream.read_buf(&mut self.decoder.room(&mut self.received))).poll(cx) {
@@ -138,10 +141,20 @@ impl Driver {
         }
     }
 
+    /// The next whole answer, as long as the one that is due may be.
+    fn next_frame(&mut self) -> Result<Option<Bytes>> {
+        let max = match self.pipeline.due() {
+            Some((Api::Produce | Api::Fetch | Api::Metadata, _)) => self.max_response,
+            _ => self.max_response.min(shape::MAX_CONTROL_BODY),
+        };
+        self.decoder.set_max(max);
+        self.decoder.decode(&mut self.received).map_err(|error| self.protocol(error))
+    }
+
     fn answer(&mut self, frame: Bytes) -> Result<()> {
         let now = self.now;
         let mut matched = || {
-            let (api, version) = self.pipeline.due()?;
+            let (api, version) = self.pipeline.due().ok_or_else(unsolicited)?;
             let (correlation_id, body) = header::decode_response_header(api, version, &frame)?;
             Ok((self.pipeline.answered(now, correlation_id)?, body))
         };

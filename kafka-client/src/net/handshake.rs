@@ -140,7 +140,6 @@ pub(crate) async fn shake_hands(
     node: NodeId,
     address: &NodeAddress,
     client_id: Option<&str>,
-    max_response: usize,
 ) -> Result<(ReadyStream, BrokerVersions)> {
     // The peer has not proved to be Kafka yet, so it is not allowed much.
     let mut decoder = FrameDecoder::new(MAX_FRAME_BEFORE_READY);
@@ -177,7 +176,6 @@ pub(crate) async fn shake_hands(
                 tracing::debug!(node, %address, version, "asked for an older ApiVersions")
             }
             Ok(Step::Done(versions)) => {
-                decoder.set_max(max_response);
                 let next_correlation_id = correlation_id + 1;
                 return Ok((ReadyStream { stream, decoder, received, next_correlation_id }, versions));
             }

@@ -110,16 +110,9 @@ impl<S> Pipeline<S> {
         Some(entry)
     }
 
-    /// What the next answer has to be the answer to.
-    ///
-    /// # Errors
-    /// No answer is due.
-    pub(crate) fn due(&self) -> Result<(Api, i16), ProtocolError> {
-        let unsolicited = || ProtocolErrorKind::InvalidValue("an answer where none was due".into());
-        self.in_flight
-            .front()
-            .map(|entry| (entry.api, entry.version))
-            .ok_or_else(|| ProtocolError::in_frame(unsolicited()))
+    /// What the next answer has to be the answer to, if one is due.
+    pub(crate) fn due(&self) -> Option<(Api, i16)> {
+        self.in_flight.front().map(|entry| (entry.api, entry.version))
     }
 
     /// The request that this answer belongs to.
@@ -127,7 +120,7 @@ impl<S> Pipeline<S> {
     /// # Errors
     /// It is not the answer that is due. There is then no telling what any later answer belongs to.
     pub(crate) fn answered(&mut self, now: Instant, correlation_id: i32) -> Result<Entry<S>, ProtocolError> {
-        let (api, version) = self.due()?;
+        let (api, version) = self.due().ok_or_else(unsolicited)?;
         match self.in_flight.pop_front_if(|entry| entry.correlation_id == correlation_id) {
             Some(entry) => {
                 self.used(now);
@@ -201,6 +194,11 @@ impl<S> Pipeline<S> {
     fn look_at(&mut self, deadline: Option<Instant>) {
         self.next_look = self.next_look.into_iter().chain(deadline).min();
     }
+}
+
+/// The error of an answer where none is due.
+pub(crate) fn unsolicited() -> ProtocolError {
+    ProtocolError::in_frame(ProtocolErrorKind::InvalidValue("an answer where none was due".into()))
 }
 
 #[cfg(test)]

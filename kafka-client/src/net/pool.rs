@@ -431,8 +431,7 @@ impl Setup {
         let config = &self.config;
         let client_id = (!config.client_id.is_empty()).then_some(&*config.client_id);
         let stream = self.transport.connect(address, failures).await?;
-        let (ready, versions) =
-            shake_hands(stream, node, address, client_id, config.max_response_bytes).await?;
+        let (ready, versions) = shake_hands(stream, node, address, client_id).await?;
         let link = Link::new(node, address.clone(), lane, MAX_IN_FLIGHT);
         let connection = ConnectionService(link.clone());
         let concurrency = Concurrency::new(connection, link.permits.clone());
@@ -444,6 +443,7 @@ impl Setup {
             client_id: client_id.map(Arc::from),
             request_timeout: config.request_timeout,
             idle_after: config.connections_max_idle,
+            max_response: config.max_response_bytes,
         };
         let driver = Driver::new(ready, link.clone(), settings, self.metrics.clone());
         Ok((Connection::new(link, versions, service), driver))

@@ -122,8 +122,10 @@ async fn ask_twice<F: Future<Output = Peer>>(
     let mut fixture = Fixture::new();
     let (connection, mut peer) = fixture.connect(Lane::General).await;
     let began = Instant::now();
-    let first = start(&connection, request(&connection, b"first")).await;
-    let second = start(&connection, request(&connection, b"second")).await;
+    // The answers of a fetch may be large.
+    let fetch = || connection.request(Api::Fetch, 12, vec![Bytes::from_static(b"body")]);
+    let first = start(&connection, fetch()).await;
+    let second = start(&connection, fetch()).await;
     let asked = peer.asked().await;
     let both = async {
         let first = first.await.unwrap();
@@ -190,6 +192,24 @@ async fn lengths_that_cannot_be_close_the_connection() {
             );
         }
         assert!(elapsed.is_zero());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_answers_that_carry_records_or_metadata_may_be_large() {
+    for (api, version, length, accepted) in [
+        (Api::Heartbeat, 4, 16 << 20, true),
+        (Api::Heartbeat, 4, (16 << 20) + 1, false),
+        (Api::Fetch, 12, (16 << 20) + 1, true),
+        (Api::Metadata, 12, (16 << 20) + 1, true),
+        (Api::Produce, 9, (16 << 20) + 1, true),
+    ] {
+        let mut fixture = Fixture::new();
+        let (connection, mut peer) = fixture.connect(Lane::General).await;
+        let mut call = start(&connection, connection.request(api, version, Vec::new())).await;
+        peer.asked().await;
+        peer.send(&i32::to_be_bytes(length)).await;
+        assert_eq!(is_pending(&mut call).await, accepted, "{api} with {length} bytes");
     }
 }
 
