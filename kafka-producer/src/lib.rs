@@ -30,3 +30,5 @@ pub use partitioner::{ByKey, IgnoreKeys, Partitioner, RecordBytes};
 pub use producer::Producer;
 pub use record::{HeaderValue, ProducerRecord, RecordMetadata};
 pub use sink::ProducerSink;
+
+pub use kafka_wire::compression::Compression;

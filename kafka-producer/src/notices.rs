@@ -77,10 +77,11 @@ impl Notices {
         }
     }
 
-    /// Whether there is news since the last [`take`](Self::take); the task is woken when there is.
-    pub(crate) fn poll_signalled(&self, cx: &Context<'_>) -> bool {
+    /// Whether there is news since the last [`take`](Self::take), also such as was no reason to wake the task.
+    pub(crate) fn poll_news(&self, cx: &Context<'_>) -> bool {
         self.sender.register(cx.waker());
-        self.lock().signalled
+        let state = self.lock();
+        state.signalled || !state.slots.is_empty()
     }
 
     /// Moves the slots to look at to `slots`.
@@ -108,6 +109,7 @@ mod tests {
     use std::task::Wake;
 
     use super::*;
+    use crate::accumulator::{Accumulator, Settings};
 
     #[derive(Default)]
     struct Wakes(AtomicUsize);
@@ -118,33 +120,52 @@ mod tests {
         }
     }
 
+    fn slot() -> Arc<Slot> {
+        let accumulator = Accumulator::new(Settings {
+            batch_size: 1024,
+            buffer_memory: 1024,
+            adaptive_partitioning: true,
+            eager: false,
+            seed: 1,
+        });
+        accumulator.open_topic(&"orders".into(), 1);
+        accumulator.topics()["orders"].slots()[0].clone()
+    }
+
     #[test]
     fn the_sender_is_woken_once_however_much_there_is_to_do() {
         let (notices, wakes) = (Notices::default(), Arc::<Wakes>::default());
         let waker = wakes.clone().into();
         let cx = Context::from_waker(&waker);
-        assert!(!notices.poll_signalled(&cx));
+        assert!(!notices.poll_news(&cx));
         for _ in 0..10 {
-            notices.post(None, Notice::Opened);
+            notices.post(Some(&slot()), Notice::Opened);
             notices.post(None, Notice::Full);
         }
         assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
-        assert!(notices.poll_signalled(&cx));
-        notices.take(&mut vec![]);
-        assert!(!notices.poll_signalled(&cx));
+        assert!(notices.poll_news(&cx));
+        let mut slots = vec![];
+        notices.take(&mut slots);
+        assert_eq!(slots.len(), 10);
+        assert!(!notices.poll_news(&cx));
     }
 
     #[test]
-    fn a_batch_that_is_opened_while_the_sender_will_wake_in_time_does_not_wake_it() {
-        let notices = Notices::default();
-        let cx = Context::from_waker(std::task::Waker::noop());
+    fn a_batch_that_is_opened_while_the_sender_will_wake_in_time_does_not_wake_it_but_is_seen_then() {
+        let (notices, wakes) = (Notices::default(), Arc::<Wakes>::default());
+        let waker = wakes.clone().into();
+        let cx = Context::from_waker(&waker);
+        assert!(!notices.poll_news(&cx));
         notices.fall_asleep(true);
-        notices.post(None, Notice::Opened);
-        assert!(!notices.poll_signalled(&cx));
+        notices.post(Some(&slot()), Notice::Opened);
+        assert_eq!(wakes.0.load(Ordering::SeqCst), 0);
+        assert!(notices.poll_news(&cx));
         notices.post(None, Notice::Full);
-        assert!(notices.poll_signalled(&cx));
+        assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
         notices.take(&mut vec![]);
-        notices.post(None, Notice::Opened);
-        assert!(notices.poll_signalled(&cx));
+        // Awake, it has to hear of everything.
+        assert!(!notices.poll_news(&cx));
+        notices.post(Some(&slot()), Notice::Opened);
+        assert_eq!(wakes.0.load(Ordering::SeqCst), 2);
     }
 }

@@ -93,7 +93,7 @@ impl Terms {
             // What was not asked is no concern of ours.
             let Some(index) = found else { continue };
             expected = index + 1;
-            let hint = answer.outcome.current_leader.map(|hint| (hint, response.node_endpoints.clone()));
+            let hint = answer.outcome.current_leader.map(|hint| (hint, response.node_endpoints));
             each(index, self.verdict(&answer), hint);
         }
         Ok(())
@@ -110,7 +110,6 @@ impl Terms {
         }
         let record_errors = answer
             .record_errors
-            .clone()
             .filter_map(|error| {
                 Some((u32::try_from(error.batch_index).ok()?, error.message.map(str::to_owned)))
             })

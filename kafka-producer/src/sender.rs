@@ -55,6 +55,8 @@ pub(crate) struct Sender {
     opening: FuturesUnordered<BoxFuture<'static, (NodeId, kafka_client::Result<Connection>)>>,
     identity: Option<BoxFuture<'static, kafka_client::Result<ProducerIdentity>>>,
     identity_backoff: Backoff,
+    /// How long to wait after a connection failed, for nodes that are new.
+    reconnect: Backoff,
     random: fastrand::Rng,
     compressing: FuturesUnordered<JoinHandle<(Compressed, Option<Compressor>)>>,
     idle_compressors: Vec<Compressor>,
@@ -70,16 +72,15 @@ pub(crate) struct Sender {
     scratch: BytesMut,
 }
 
-#[derive(Default)]
 struct Node {
     link: Link,
     in_flight: usize,
+    backoff: Backoff,
 }
 
-#[derive(Default)]
 enum Link {
-    #[default]
-    Closed,
+    /// There is none, and none is to be opened before then.
+    Closed(Option<Instant>),
     Opening,
     Ready(Connection, BrokerService),
 }
@@ -105,6 +106,7 @@ impl Sender {
             opening: FuturesUnordered::new(),
             identity: None,
             identity_backoff: Backoff::new(config.retry_backoff, config.retry_backoff_max),
+            reconnect: Backoff::new(config.reconnect_backoff, config.reconnect_backoff_max),
             random,
             compressing: FuturesUnordered::new(),
             idle_compressors: Vec::new(),
@@ -145,7 +147,7 @@ impl Sender {
     /// Takes in whatever has happened. Says whether anything has.
     fn poll_events(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let mut busy = false;
-        if self.shared.accumulator.notices.poll_signalled(cx) {
+        if self.shared.accumulator.notices.poll_news(cx) {
             self.take_notice(now);
             busy = true;
         }
@@ -165,7 +167,7 @@ impl Sender {
             busy = true;
         }
         while let Poll::Ready(Some((node, connection))) = self.opening.poll_next_unpin(cx) {
-            self.opened(node, connection);
+            self.opened(node, connection, now);
             busy = true;
         }
         while let Poll::Ready(Some(landed)) = self.flights.poll_next_unpin(cx) {
@@ -284,11 +286,12 @@ impl Sender {
 
     /// Takes one step towards a broker for which something waits. False if it has to wait itself.
     fn send_to(&mut self, id: NodeId, cx: &mut Context<'_>, now: Instant) -> bool {
-        let node = self.nodes.entry(id).or_default();
+        let node = node(&mut self.nodes, id, &self.reconnect);
         let (connection, service) = match &mut node.link {
             Link::Ready(connection, service) => (connection, service),
             Link::Opening => return false,
-            Link::Closed => {
+            Link::Closed(Some(until)) if *until > now => return false,
+            Link::Closed(_) => {
                 node.link = Link::Opening;
                 let (client, owner) = (self.client.clone(), self.owner.clone());
                 self.opening
@@ -304,7 +307,7 @@ impl Sender {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(error)) => {
                 tracing::debug!(node = id, %error, "the produce connection is gone");
-                node.link = Link::Closed;
+                node.link = Link::Closed(None);
                 return true;
             }
         }
@@ -350,16 +353,17 @@ impl Sender {
         true
     }
 
-    fn opened(&mut self, id: NodeId, connection: kafka_client::Result<Connection>) {
-        let node = self.nodes.entry(id).or_default();
+    fn opened(&mut self, id: NodeId, connection: kafka_client::Result<Connection>, now: Instant) {
+        let node = node(&mut self.nodes, id, &self.reconnect);
         match connection {
             Ok(connection) => {
+                node.backoff.reset();
                 let service = connection.service();
                 node.link = Link::Ready(connection, service);
             }
             Err(error) => {
                 tracing::debug!(node = id, %error, "no produce connection");
-                node.link = Link::Closed;
+                node.link = Link::Closed(Some(now + node.backoff.next(&mut self.random)));
                 let error = Error::not_sent(ErrorKind::Client(error));
                 self.outbox.note_failure(&error, Some(id));
                 self.client.refresher().request("a leader cannot be reached");
@@ -437,7 +441,12 @@ impl Sender {
         let accumulator = &self.shared.accumulator;
         let linger_ends = self.outbox.linger_ends();
         let fresh = (accumulator.open_batches() > 0).then(|| now + FRESH);
-        let next = [self.outbox.poll_timeout(), fresh, self.close_by].into_iter().flatten().min();
+        let reconnect = self.nodes.values().filter_map(|node| match node.link {
+            Link::Closed(until) => until.filter(|until| *until > now),
+            _ => None,
+        });
+        let next = [self.outbox.poll_timeout(), fresh, self.close_by];
+        let next = next.into_iter().flatten().chain(reconnect).min();
         accumulator.notices.fall_asleep(linger_ends.is_some());
         match next {
             None => Poll::Pending,
@@ -500,6 +509,11 @@ fn leader(metadata: &Metadata, slot: &Slot) -> (Option<NodeId>, TopicId) {
     let topic = metadata.topic(&slot.topic);
     let leader = topic.and_then(|topic| topic.partition(slot.partition)?.leader);
     (leader, topic.and_then(|topic| topic.id()).unwrap_or(TopicId::ZERO))
+}
+
+fn node<'a>(nodes: &'a mut HashMap<NodeId, Node>, id: NodeId, reconnect: &Backoff) -> &'a mut Node {
+    let new = || Node { link: Link::Closed(None), in_flight: 0, backoff: reconnect.clone() };
+    nodes.entry(id).or_insert_with(new)
 }
 
 /// Whether asking for a producer id again is of no use.

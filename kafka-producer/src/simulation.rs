@@ -4,7 +4,6 @@
 //! `SEED=42 cargo test -p kafka-producer simulation` repeats one run.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;

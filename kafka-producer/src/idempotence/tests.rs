@@ -135,7 +135,8 @@ fn each_answer_to_a_lone_batch_has_one_consequence() {
     let batch = || Records("a", 1);
     let acknowledged = || Step::Acknowledge(batch());
     let fail = |fate| Step::Fail(batch(), fate);
-    let table: [(Answer, Step<Records>, Next, Step<Records>, Next); 11] = [
+    type Row = (Answer, Step<Records>, Next, Step<Records>, Next);
+    let table: [Row; 11] = [
         (Answer::Written, acknowledged(), Next::Stamp, acknowledged(), Next::Stamp),
         (Answer::NotAppended, Step::Retry, Next::Retry, Step::Retry, Next::Retry),
         (Answer::Unknown, Step::Retry, Next::Retry, Step::Retry, Next::Retry),
