@@ -119,6 +119,11 @@ impl PartitionImage {
         self.replicas.iter().copied().filter(|id| image.live_broker(*id).is_some()).collect()
     }
 
+    /// How many replicas are in sync.
+    pub(crate) fn isr_len(&self, image: &Image) -> usize {
+        self.replicas.iter().filter(|id| image.live_broker(**id).is_some()).count()
+    }
+
     /// Replicas on stopped brokers.
     pub(crate) fn offline(&self, image: &Image) -> Vec<i32> {
         self.replicas.iter().copied().filter(|id| image.live_broker(*id).is_none()).collect()

@@ -244,7 +244,7 @@ fn append(
         let leader = Some(leader).filter(|_| ctx.version >= LEADER_HINTS_SINCE);
         return Err(Refused { leader, ..Refused::from(ErrorCode::NOT_LEADER_OR_FOLLOWER) });
     }
-    if acks == -1 && place.isr(image).len() < topic.config.min_insync_replicas {
+    if acks == -1 && place.isr_len(image) < topic.config.min_insync_replicas {
         return Err(ErrorCode::NOT_ENOUGH_REPLICAS.into());
     }
     let rules = AppendRules {

@@ -186,6 +186,8 @@ impl Reply {
 
 /// Delays, and says whether the request ends here.
 pub(crate) async fn strike(ctx: &RequestContext, stage: Stage) -> Option<Reply> {
+    #[cfg(test)]
+    ctx.injected.panic_if_told();
     let delay = ctx.injected.delay(stage);
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;

@@ -193,6 +193,12 @@ impl Fault {
         self.arm(Action::Throttle(milliseconds))
     }
 
+    /// Does what a bug in a handler would do.
+    #[cfg(test)]
+    pub(crate) fn panic(self) -> FaultGuard {
+        self.arm(Action::Panic)
+    }
+
     fn arm(self, action: Action) -> FaultGuard {
         let seed = self.matcher.chance.map_or(0, |(_, seed)| seed);
         let counts = Counts { matched: 0, fired: 0, rng: fastrand::Rng::with_seed(seed) };
@@ -253,6 +259,8 @@ enum Action {
     Cut(usize),
     Drip(usize),
     Throttle(u32),
+    #[cfg(test)]
+    Panic,
 }
 
 /// One armed fault.
@@ -401,6 +409,11 @@ impl Injected {
             Action::Throttle(milliseconds) => Some(i32::try_from(milliseconds).unwrap_or(i32::MAX)),
             _ => None,
         })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn panic_if_told(&self) {
+        assert!(!self.hits.iter().any(|rule| matches!(rule.action, Action::Panic)), "a fault rule panics");
     }
 
     fn at(&self, stage: Stage) -> impl Iterator<Item = &Arc<Rule>> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use kafka_wire::api::Api;
-use kafka_wire::error::ProtocolError;
+use kafka_wire::error::{ProtocolError, ProtocolErrorKind};
 use kafka_wire::frame::FrameDecoder;
 use kafka_wire::header::{RequestHeader, encode_response_header};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -25,6 +25,10 @@ use crate::shared::{RequestContext, Shared};
 const FRAME_TIME: Duration = Duration::from_secs(30);
 /// How much is read at a time from a client that sends a lot, and how much of its next requests while one is served.
 const READ: usize = 256 * 1024;
+/// A read of this size means that a client sends a lot.
+const LARGE_READ: usize = 32 * 1024;
+/// The most bytes a Metadata request may have: enough for 10,000 topics, and each costs a place in the answer.
+const LARGEST_METADATA: usize = 4 * 1024 * 1024;
 
 /// Why a connection ends.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +59,7 @@ where
         waiter: Arc::new(Notify::new()),
         buffer: BytesMut::new(),
         received: 0,
+        sends_a_lot: false,
         idle: u64::try_from(configs.number::<i64>("connections.max.idle.ms")).ok().map(Duration::from_millis),
         stream,
         shared,
@@ -80,6 +85,7 @@ struct Connection<S> {
     credit: ConnectionCredit,
     /// Bytes of the frame that is being received.
     received: usize,
+    sends_a_lot: bool,
     waiter: Arc<Notify>,
     idle: Option<Duration>,
 }
@@ -120,7 +126,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             };
             match read? {
                 0 => return Err(End::Closed),
-                bytes => self.received += bytes,
+                bytes => {
+                    self.received += bytes;
+                    self.sends_a_lot = bytes >= LARGE_READ;
+                }
             }
         }
     }
@@ -132,6 +141,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         let (header, body) = RequestHeader::decode(&frame)?;
         let RequestHeader { api, version, correlation_id, client_id } = header;
+        if api == Api::Metadata && body.len() > LARGEST_METADATA {
+            let kind = ProtocolErrorKind::TooLarge { length: body.len(), limit: LARGEST_METADATA };
+            return Err(kind.at(api.key(), version).into());
+        }
         let ctx = RequestContext {
             shared: Arc::clone(&self.shared),
             broker: self.slot.node.id,

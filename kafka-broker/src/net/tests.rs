@@ -83,6 +83,33 @@ async fn bodies_that_are_not_what_they_claim_close_the_connection() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_metadata_request_is_not_as_large_as_the_answer_it_asks_for() {
+    let cluster = memory_cluster(1, "t", 1, 1).await;
+    let mut wire = Wire::to(&cluster, 1);
+    // A million topics without a name, each valid.
+    let mut body = 3_000_000_i32.to_be_bytes().to_vec();
+    body.resize(4 + 6_000_000, 0);
+    wire.send_body(Api::Metadata, 1, &body).await;
+    wire.assert_closed().await;
+}
+
+#[tokio::test]
+async fn a_panic_in_a_handler_closes_its_connection_and_no_other() {
+    let cluster = memory_cluster(1, "t", 1, 1).await;
+    let (mut wire, mut other) = (Wire::to(&cluster, 1), Wire::to(&cluster, 1));
+    let bug = cluster.fault(on(Api::Metadata).nth(1)).panic();
+    wire.send(1, &MetadataRequest::default()).await;
+    wire.assert_closed().await;
+    bug.assert_fired();
+    assert!(is_served(&mut other).await);
+    cluster
+        .wait_until(Duration::from_secs(10), |cluster| cluster.snapshot().brokers[0].panics == 1)
+        .await
+        .unwrap();
+    assert!(is_served(&mut Wire::to(&cluster, 1)).await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn random_frames_never_panic_a_handler() {
     let cluster = memory_cluster(1, "t", 1, 1).await;
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
