@@ -266,6 +266,7 @@ fn start(version: i16) -> Result<BytesMut, ProtocolErrorKind> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::seeded;
 
     fn owned() -> Vec<(&'static str, Vec<i32>)> {
         vec![("orders", vec![0, 2]), ("parcels", vec![])]
@@ -343,5 +344,48 @@ mod tests {
         assert!(matches!(Assignment::parse(&negative), Err(ProtocolErrorKind::InvalidValue(_))));
         assert!(matches!(Assignment::parse(&[0xff, 0xff]), Err(ProtocolErrorKind::InvalidValue(_))));
         assert!(encode_assignment::<&str>(4, &[], None).is_err());
+    }
+
+    #[test]
+    fn mutated_bytes_are_read_or_refused_without_asking_for_memory() {
+        let mut random = seeded();
+        let (mut read, mut refused) = (0, 0);
+        for round in 0..20_000_i16 {
+            let version = round % (VERSION + 1);
+            let assignment = encode_assignment(version, &owned(), Some(b"data")).unwrap();
+            for (bytes, is_subscription) in [(subscription(version), true), (assignment, false)] {
+                let mut bytes = bytes.to_vec();
+                bytes.truncate(random.usize(..=bytes.len() + 8));
+                for _ in 0..random.usize(..3) {
+                    let value = *random.choice(&[0, 1, 0x7f, 0x80, 0xff]).unwrap();
+                    if let Some(byte) = random.choice(&mut bytes[..]) {
+                        *byte = value;
+                    }
+                }
+                let (walked, used) = counting_alloc::measure(|| {
+                    if is_subscription {
+                        let subscription = Subscription::parse(&bytes)?;
+                        assert_eq!(subscription.topics.iter().count(), subscription.topics.len());
+                        Ok::<_, ProtocolErrorKind>(walk(subscription.owned))
+                    } else {
+                        Ok(walk(Assignment::parse(&bytes)?.partitions))
+                    }
+                });
+                // Only refusing may take some, to say why.
+                assert!(used.bytes <= if walked.is_ok() { 0 } else { 128 }, "{used:?} for {bytes:02x?}");
+                *(if walked.is_ok() { &mut read } else { &mut refused }) += 1;
+            }
+        }
+        assert!(read > 1_000 && refused > 1_000, "{read} read, {refused} refused");
+    }
+
+    fn walk(partitions: TopicPartitions<'_>) -> i64 {
+        let numbers = partitions.iter().flat_map(|(_, numbers)| numbers);
+        numbers
+            .map(|number| {
+                assert!(number >= 0);
+                i64::from(number)
+            })
+            .sum()
     }
 }

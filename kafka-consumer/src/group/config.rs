@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::assignor::{CooperativeStickyAssignor, PartitionAssignor, RangeAssignor};
+use super::assignor::PartitionAssignor;
 
 /// The settings of one membership, already validated. Defaults are Java's.
 #[derive(Clone, Debug)]
@@ -30,8 +30,17 @@ pub(crate) struct GroupConfig {
 }
 
 impl GroupConfig {
+    /// Whether members keep partitions while they rebalance: only if every strategy they may end up with allows it.
+    pub(crate) fn is_cooperative(&self) -> bool {
+        !self.assignors.is_empty() && self.assignors.iter().all(|assignor| assignor.is_cooperative())
+    }
+}
+
+#[cfg(test)]
+impl GroupConfig {
     /// Java's defaults for a dynamic member of `group`.
     pub(crate) fn new(group: impl Into<Arc<str>>) -> Self {
+        use super::assignor::{CooperativeStickyAssignor, RangeAssignor};
         Self {
             group: group.into(),
             instance_id: None,
@@ -43,10 +52,5 @@ impl GroupConfig {
             retry_backoff: Duration::from_millis(100),
             retry_backoff_max: Duration::from_secs(1),
         }
-    }
-
-    /// Whether members keep partitions while they rebalance: only if every strategy they may end up with allows it.
-    pub(crate) fn is_cooperative(&self) -> bool {
-        !self.assignors.is_empty() && self.assignors.iter().all(|assignor| assignor.is_cooperative())
     }
 }

@@ -12,7 +12,7 @@
 //! stable, and everything can be committed.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
@@ -291,10 +291,9 @@ impl Simulation {
         if self.events.peek().is_some_and(|Reverse((at, ..))| *at <= self.now)
             && let Some(Reverse((_, number, consumer, run))) = self.events.pop()
             && let Some(event) = self.bodies.remove(&number)
+            && self.consumers[consumer].run == run
         {
-            if self.consumers[consumer].run == run {
-                self.happen(consumer, event);
-            }
+            self.happen(consumer, event);
         }
     }
 
@@ -482,7 +481,7 @@ impl Simulation {
                 }
                 Output::Lost(partitions) => {
                     let consumer = &mut self.consumers[number];
-                    partitions.iter().for_each(|partition| drop(consumer.positions.remove(partition)));
+                    consumer.positions.retain(|partition, _| !partitions.contains(partition));
                 }
                 other => panic!("{other:?} is no news"),
             }

@@ -190,7 +190,10 @@ impl Task {
                 },
                 Output::Left => {
                     self.left = true;
-                    self.leaving.drain(..).for_each(|caller| drop(caller.send(())));
+                    for caller in self.leaving.drain(..) {
+                        // One that has stopped waiting needs no answer.
+                        let _ = caller.send(());
+                    }
                 }
             }
         }

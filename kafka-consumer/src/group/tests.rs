@@ -61,11 +61,11 @@ impl Member {
         match self.event().await {
             GroupEvent::Assigned(partitions) => self.owned.extend(partitions),
             GroupEvent::Revoked(partitions, release) => {
-                partitions.iter().for_each(|partition| drop(self.owned.remove(partition)));
+                self.owned.retain(|owned| !partitions.contains(owned));
                 release.with(Offsets::new());
             }
             GroupEvent::Lost(partitions) => {
-                partitions.iter().for_each(|partition| drop(self.owned.remove(partition)));
+                self.owned.retain(|owned| !partitions.contains(owned));
             }
             GroupEvent::Failed(error) => panic!("{error}"),
         }
@@ -180,7 +180,7 @@ async fn a_rebalance_revokes_before_rejoining() {
             }
         }
         release.with(Offsets::new());
-        partitions.iter().for_each(|partition| drop(first.owned.remove(partition)));
+        first.owned.retain(|owned| !partitions.contains(owned));
         until(&mut [&mut first, &mut second], shared(&[2, 2])).await;
     }
 }
@@ -194,7 +194,7 @@ async fn what_a_release_brings_is_committed_before_the_partitions_change_hands()
         until(&mut [&mut first], shared(&[4])).await;
         let mut second = Member::joining(&client, config(), &["orders"]);
         let (partitions, release) = first.revoked().await;
-        partitions.iter().for_each(|partition| drop(first.owned.remove(partition)));
+        first.owned.retain(|owned| !partitions.contains(owned));
         release.with(partitions.iter().map(|of| (of.clone(), OffsetAndMetadata::new(7))).collect());
         until(&mut [&mut first, &mut second], |members| members[1].owned.len() == 2).await;
         for partition in &second.owned {

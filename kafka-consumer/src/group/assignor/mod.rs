@@ -31,8 +31,8 @@ pub trait PartitionAssignor: fmt::Debug + Send + Sync + 'static {
     /// Whether members keep reading what they keep while the group rebalances (KIP-429).
     ///
     /// A partition then changes hands in two steps: the leader holds back what another member still claims in
-    /// [`Member::owned`], and the group rebalances once more when it has been let go of. A member rebalances
-    /// cooperatively only if *every* strategy that it is configured with is cooperative.
+    /// [`Member::owned`] (see [`assign_as_leader`]), and the group rebalances once more when it has been let go of. A
+    /// member rebalances cooperatively only if *every* strategy that it is configured with is cooperative.
     fn is_cooperative(&self) -> bool {
         false
     }
@@ -162,22 +162,29 @@ pub fn by_name(name: &str) -> Option<Arc<dyn PartitionAssignor>> {
     }
 }
 
-/// Takes out of an assignment what its member may not have yet, because another one has it still (KIP-429).
+/// What the leader of a group sends its members: the strategy's division, and how many partitions are missing in it.
 ///
-/// A member may keep what it claims in a higher generation than anybody else; claims of the same generation mean that
-/// somebody is wrong, so that all must let go first.
-pub(crate) fn hold_back(
+/// If the strategy is cooperative, partitions that another member has still are held back until it has let go of them
+/// (KIP-429). A member may keep what it claims in a higher generation than anybody else; claims of the same generation
+/// mean that somebody is wrong, so that all must let go first.
+pub fn assign_as_leader(
+    assignor: &dyn PartitionAssignor,
+    topics: &Topics,
     members: &[Member],
-    generation: impl Fn(&Member) -> i32,
-    assignments: &mut Assignments,
-) {
-    let mut claims: HashMap<&TopicPartition, Vec<(&str, i32)>> = HashMap::new();
+) -> (Assignments, usize) {
+    let mut assignments = assignor.assign(topics, members);
+    if !assignor.is_cooperative() {
+        return (assignments, 0);
+    }
+    let mut claims: HashMap<&TopicPartition, Vec<(&str, Option<i32>)>> = HashMap::new();
     for member in members {
         for owned in &member.owned {
-            claims.entry(owned).or_default().push((&member.id, generation(member)));
+            claims.entry(owned).or_default().push((&member.id, member.generation));
         }
     }
-    for (id, partitions) in assignments {
+    let mut held_back = 0;
+    for (id, partitions) in &mut assignments {
+        let before = partitions.len();
         partitions.retain(|partition| {
             let claims = claims.get(partition).map_or(&[][..], Vec::as_slice);
             let own =
@@ -185,7 +192,9 @@ pub(crate) fn hold_back(
             let mut others = claims.iter().filter(|(claimant, _)| *claimant != &**id);
             others.all(|(_, generation)| own.is_some_and(|own| own > *generation))
         });
+        held_back += before - partitions.len();
     }
+    (assignments, held_back)
 }
 
 /// Partition `index` of a topic; a topic has at most 2³¹ − 1 partitions.

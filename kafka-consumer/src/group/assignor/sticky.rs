@@ -1,8 +1,7 @@
 //! `sticky` and `cooperative-sticky`: as balanced as the subscriptions allow, moving as few partitions as possible.
 //!
-//! Works in three steps: decide who may keep what ([`Claims`]), then balance, by a short way if all members subscribe
-//! to the same topics ([`share_equally`]) and by a long one if not ([`Unequal`]), then, if cooperative, hold back
-//! what somebody else has to let go of first.
+//! Works in two steps: decide who may keep what ([`Claims`]), then balance, by a short way if all members subscribe
+//! to the same topics ([`share_equally`]) and by a long one if not ([`Unequal`]).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use kafka_client::types::TopicPartition;
 use kafka_wire::consumer_protocol::{TopicPartitions, put_topic_partitions};
 use kafka_wire::primitives::Reader;
 
-use super::{Assignments, LastAssignment, Member, PartitionAssignor, Topics, hold_back, partition};
+use super::{Assignments, LastAssignment, Member, PartitionAssignor, Topics, partition};
 use crate::group::by_topic;
 
 /// Balanced, and sticky over rebalances in which every member gives everything up first (the eager protocol).
@@ -67,9 +66,7 @@ impl PartitionAssignor for CooperativeStickyAssignor {
             generation: claimed_generation(member),
         });
         let claims = Claims::resolve(&board, claims.collect());
-        let mut assignments = board.named(board.balance(&claims));
-        hold_back(members, claimed_generation, &mut assignments);
-        assignments
+        board.named(board.balance(&claims))
     }
 }
 

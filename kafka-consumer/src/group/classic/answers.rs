@@ -131,7 +131,7 @@ impl ClassicMember {
         if assigned.iter().any(|partition| !self.topics.contains(&partition.topic)) {
             return self.join_again("received assignment does not match the current subscription", now);
         }
-        self.compare_with_memo(memo);
+        self.recall(memo, now);
         let revoked: Vec<TopicPartition> = self.owned.difference(&assigned).cloned().collect();
         if revoked.is_empty() {
             self.apply(assigned);

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use kafka_client::types::TopicPartition;
 use kafka_wire::api::Api;
 use kafka_wire::consumer_protocol::{
@@ -13,7 +14,7 @@ use kafka_wire::error::ProtocolErrorKind;
 use kafka_wire::primitives::Reader;
 
 use super::{ClassicMember, Output, Phase};
-use crate::group::assignor::{self, Assignments, Member, PartitionAssignor, Topics};
+use crate::group::assignor::{self, Member, PartitionAssignor, Topics};
 use crate::group::by_topic;
 use crate::group::messages::{Joined, JoinedMember, Request, SyncRequest};
 
@@ -82,13 +83,18 @@ impl ClassicMember {
         self.phase = Phase::Syncing(request);
     }
 
-    /// Reads in the leader's own assignment what topics it was made from. A static leader that restarts is given its
-    /// old assignment back and told not to make a new one (KIP-814), so that this is its only way to learn that topics
-    /// have grown in the meantime.
-    pub(super) fn compare_with_memo(&mut self, user_data: Option<&[u8]>) {
-        let (Some(led), Some(memo)) = (&self.led, user_data.and_then(read_memo)) else { return };
-        if memo != *led {
+    /// Reads what this member noted when it made the assignment, as the group's leader.
+    ///
+    /// A static leader that restarts is given its old assignment back and told not to make a new one (KIP-814): only
+    /// so does it learn that topics have grown in the meantime. And whoever was to let go of what was held back may
+    /// have come back without it, as static members do, and then begins no rebalance: after a session, the leader does.
+    pub(super) fn recall(&mut self, user_data: Option<&[u8]>, now: Instant) {
+        let (Some(led), Some(memo)) = (&self.led, user_data.and_then(Memo::read)) else { return };
+        if memo.topics != *led {
             self.rejoin = Some("cached metadata has changed");
+        }
+        if memo.held_back > 0 {
+            self.follow_up = Some(now + self.config.session_timeout);
         }
     }
 
@@ -105,11 +111,8 @@ impl Lead {
         if self.skip {
             return Ok(Vec::new());
         }
-        let mut assigned: Assignments = self.assignor.assign(topics, &self.members);
-        if self.assignor.is_cooperative() {
-            assignor::hold_back(&self.members, |member| member.generation.unwrap_or(-1), &mut assigned);
-        }
-        let memo = memo(topics)?;
+        let (assigned, held_back) = assignor::assign_as_leader(&*self.assignor, topics, &self.members);
+        let memo = Memo { topics: topics.clone(), held_back }.encode()?;
         let encode = |id: &Arc<str>| {
             let partitions = assigned.get(id).map_or(&[][..], Vec::as_slice);
             let memo = (*id == self.leader).then_some(&*memo);
@@ -133,18 +136,31 @@ fn read_member(joined: &JoinedMember) -> Result<Member, ProtocolErrorKind> {
     Ok(member)
 }
 
-/// The topics of an assignment and how many partitions they had.
-fn memo(topics: &Topics) -> Result<BytesMut, ProtocolErrorKind> {
-    let counts: Vec<(&Arc<str>, Vec<i32>)> = topics
-        .iter()
-        .map(|(topic, partitions)| (topic, vec![i32::try_from(partitions).unwrap_or(i32::MAX)]))
-        .collect();
-    let mut out = BytesMut::new();
-    put_topic_partitions(&mut out, &counts)?;
-    Ok(out)
+/// What a leader notes for itself in its own assignment, so that it knows it even after a restart.
+struct Memo {
+    /// What the assignment was made from.
+    topics: Topics,
+    /// How many partitions nobody was given, because somebody had to let go of them first.
+    held_back: usize,
 }
 
-fn read_memo(bytes: &[u8]) -> Option<Topics> {
-    let topics = TopicPartitions::parse(&mut Reader::new(bytes)).ok()?;
-    topics.iter().map(|(topic, mut count)| Some((topic, usize::try_from(count.next()?).ok()?))).collect()
+impl Memo {
+    fn encode(&self) -> Result<BytesMut, ProtocolErrorKind> {
+        let number = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
+        let counts: Vec<(&Arc<str>, Vec<i32>)> =
+            self.topics.iter().map(|(topic, partitions)| (topic, vec![number(partitions)])).collect();
+        let mut out = BytesMut::new();
+        put_topic_partitions(&mut out, &counts)?;
+        out.put_i32(number(self.held_back));
+        Ok(out)
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader::new(bytes);
+        let counts = TopicPartitions::parse(&mut reader).ok()?;
+        let topic =
+            |(topic, mut count): (_, _)| Some((topic, usize::try_from(Iterator::next(&mut count)?).ok()?));
+        let topics = counts.iter().map(topic).collect::<Option<_>>()?;
+        Some(Self { topics, held_back: usize::try_from(reader.i32().ok()?).ok()? })
+    }
 }

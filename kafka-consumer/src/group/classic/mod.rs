@@ -162,6 +162,8 @@ pub(crate) struct ClassicMember {
     closing: bool,
     /// What this member knew of the group's topics when it assigned them, as their leader.
     led: Option<Topics>,
+    /// When to rebalance for the sake of partitions that were held back, if nobody else has by then.
+    follow_up: Option<Instant>,
     commits: Commits,
     last_request: RequestId,
     last_revocation: u64,
@@ -206,6 +208,7 @@ impl ClassicMember {
             stalled: None,
             closing: false,
             led: None,
+            follow_up: None,
             commits: Commits::new(backoff),
             last_request: 0,
             last_revocation: 0,
@@ -256,6 +259,9 @@ impl ClassicMember {
             self.session_ends = now + self.config.session_timeout;
             self.outputs.push_back(Output::Rediscover);
         }
+        if self.is_active() && self.follow_up.take_if(|at| *at <= now).is_some() {
+            self.rejoin = Some("partitions that were held back have not been let go of");
+        }
         self.advance(now);
     }
 
@@ -270,7 +276,7 @@ impl ClassicMember {
         let active = self.is_active().then(|| {
             let heartbeat = Some(self.heartbeat_due).filter(|_| self.heartbeat.is_none());
             let poll = Some(self.poll_deadline()).filter(|_| !self.wants_to_leave());
-            heartbeat.into_iter().chain(poll).fold(self.session_ends, Instant::min)
+            heartbeat.into_iter().chain(poll).chain(self.follow_up).fold(self.session_ends, Instant::min)
         });
         phase.into_iter().chain(active).chain(self.commits.poll_timeout(self.may_commit())).min()
     }
@@ -468,7 +474,9 @@ impl ClassicMember {
         else {
             return;
         };
-        partitions.iter().for_each(|partition| drop(self.owned.remove(partition)));
+        for partition in &partitions {
+            self.owned.remove(partition);
+        }
         match next {
             // Still a member of the generation: what is left can be let go of without a rebalance.
             Next::Join if self.wants_to_leave() => {}
@@ -562,6 +570,7 @@ impl ClassicMember {
         }
         self.joined_topics = self.topics.clone();
         self.rejoin = None;
+        self.follow_up = None;
         let member_id = Arc::clone(&self.member_id);
         let request = self.send(Request::Join(JoinRequest { member_id, protocols, reason: self.reason }));
         self.phase = Phase::Joining(request);
@@ -575,6 +584,7 @@ impl ClassicMember {
         }
         self.heartbeat = None;
         self.rejoin = None;
+        self.follow_up = None;
         self.stop_leading();
         for commit in self.commits.drain() {
             let error = self.not_a_member();
@@ -583,7 +593,9 @@ impl ClassicMember {
         let mut lost = std::mem::take(&mut self.owned);
         if let Phase::Releasing(releasing) = &self.phase {
             // The consumer has been told to let go of these, and is about to.
-            releasing.partitions.iter().for_each(|partition| drop(lost.remove(partition)));
+            for partition in &releasing.partitions {
+                lost.remove(partition);
+            }
         }
         if !lost.is_empty() {
             self.outputs.push_back(Output::Lost(lost.into_iter().collect()));

@@ -10,6 +10,7 @@ use kafka_wire::error_code::ErrorCode;
 use super::*;
 use crate::group::assignor::by_name;
 use crate::group::messages::{JoinRejected, Joined, JoinedMember, SyncRequest, Synced};
+use crate::group::seeds;
 
 /// A member, its clock, and what it has said since it was last asked.
 struct Fixture {
@@ -561,6 +562,51 @@ fn a_member_whose_subscription_cannot_be_read_gets_nothing_and_stops_nobody() {
 }
 
 #[test]
+fn whatever_other_members_write_the_leader_assigns_and_the_member_reads_on() {
+    for (seed, mut random) in seeds(2_000) {
+        let names = ["range", "roundrobin", "sticky", "cooperative-sticky"];
+        let name = names[random.usize(..names.len())];
+        let config = GroupConfig { assignors: vec![by_name(name).unwrap()], ..GroupConfig::new("g") };
+        let mut fixture = Fixture::new(config);
+        fixture.input(Input::Subscribe(topics(&["t"])));
+        let (request, _) = fixture.join();
+        let mut members = vec![subscriber("m", &["t"])];
+        for number in 0..random.usize(1..5) {
+            let owned: Vec<(&str, Vec<i32>)> = vec![("t", (0..random.i32(..4)).collect())];
+            let user_data: Vec<u8> = (0..random.usize(..20)).map(|_| random.u8(..3)).collect();
+            let generation = random.i32(-1..3);
+            let metadata =
+                encode_subscription(3, &["t", "u"], Some(&user_data), &owned, generation, None).unwrap();
+            let metadata = mutated(&metadata, &mut random);
+            members.push(JoinedMember { id: format!("other-{number}").into(), instance_id: None, metadata });
+        }
+        let count = members.len();
+        fixture.answer(request, Answer::Join(Ok(joined("m", 3, "m", members))));
+        fixture.input(Input::Topics([("t", 3), ("u", 2)].into_iter().collect()));
+        let (request, sync) = fixture.sync();
+        assert_eq!(sync.assignments.len(), count, "seed {seed}");
+        let assignment = mutated(&sync.assignments[0].1, &mut random);
+        fixture.answer(request, Answer::Sync(Ok(Synced { protocol_type: None, protocol: None, assignment })));
+        fixture.pass(SECOND);
+        assert!(!fixture.told().contains("failed"), "seed {seed}");
+    }
+}
+
+fn mutated(bytes: &[u8], random: &mut Rng) -> Bytes {
+    let mut bytes = bytes.to_vec();
+    for _ in 0..random.usize(..3) {
+        let value = [0, 1, 0x7f, 0x80, 0xff][random.usize(..5)];
+        if let Some(byte) = random.choice(&mut bytes[..]) {
+            *byte = value;
+        }
+    }
+    if random.u8(..4) == 0 {
+        bytes.truncate(random.usize(..=bytes.len()));
+    }
+    bytes.into()
+}
+
+#[test]
 fn an_assignment_that_cannot_be_read_is_asked_for_again_after_a_while() {
     for (assignment, told) in [(&b"\x00"[..], ""), (b"\x00\x01\x7f\xff\xff\xff", ""), (b"", "assigned")] {
         let mut fixture = Fixture::new(eager());
@@ -649,6 +695,33 @@ fn a_static_leader_that_restarts_notices_partitions_that_came_meanwhile() {
         assert!(told.contains("assigned t-0 t-1"), "{told}");
         assert_eq!(told.contains("revoked"), rejoins, "{told}");
     }
+}
+
+/// Seed 284 of the simulation: a static member whose claims were old had come back with nothing to let go of.
+#[test]
+fn what_was_held_back_is_given_out_after_a_session_if_nobody_lets_go_of_it() {
+    let claims = encode_subscription(3, &["t"], None, &[("t", vec![0, 1])], 4, None).unwrap();
+    let absent = JoinedMember { id: "absent".into(), instance_id: Some("i".into()), metadata: claims };
+    let mut fixture = Fixture::new(cooperative());
+    fixture.input(Input::Subscribe(topics(&["t"])));
+    let (request, _) = fixture.join();
+    fixture.answer(request, Answer::Join(Ok(joined("m", 5, "m", vec![subscriber("m", &["t"]), absent]))));
+    fixture.input(Input::Topics([("t", 2)].into_iter().collect()));
+    let (request, sync) = fixture.sync();
+    let assignment = sync.assignments[0].1.clone();
+    fixture.answer(request, Answer::Sync(Ok(Synced { protocol_type: None, protocol: None, assignment })));
+    assert!(fixture.told().ends_with("assigned"));
+    let started = fixture.now;
+    loop {
+        fixture.pass(SECOND);
+        match fixture.sent.pop() {
+            Some((request, Request::Heartbeat(_))) => fixture.answer(request, Answer::Heartbeat(Ok(()))),
+            Some((_, Request::Join(_))) => break,
+            Some((_, other)) => panic!("{other:?}"),
+            None => {}
+        }
+    }
+    assert_eq!(fixture.now - started, 45 * SECOND);
 }
 
 #[test]
