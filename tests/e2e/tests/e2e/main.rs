@@ -1,0 +1,14 @@
+//! The end-to-end suite: one binary, a module per subject. `KAFKA_BOOTSTRAP=host:port` runs it on that cluster instead of
+//! bundled brokers; tests that need the bundled brokers' powers say so and are skipped there.
+
+mod admin;
+mod chaos;
+mod client;
+mod consume;
+mod faults;
+mod groups;
+mod layers;
+mod partitions;
+mod produce;
+mod transactions;
+mod virtual_time;
