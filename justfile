@@ -1,0 +1,38 @@
+# `just` lists the recipes; every one calls a script or cargo, so nothing here is needed on a new machine.
+default:
+    @just --list
+
+# What CI runs.
+ci:
+    .ci/run
+
+# Format, lint and test.
+check:
+    cargo fmt --all
+    cargo clippy --workspace --all-targets -- -D warnings
+    cargo test --workspace
+
+# The end-to-end suite N times, to find flakes.
+flakes n="20":
+    tests/checks/flakes.sh {{n}}
+
+# The seeded simulation of the group member, `SEED=42 just sim` for one seed.
+sim:
+    cargo test -p kafka-consumer --test simulation -- --nocapture
+
+# kcat against the kafka-broker binary.
+kcat:
+    cargo build -p kafka-broker
+    tests/interop/kcat.sh
+
+# The whole test suite on real Apache Kafka.
+kafka nodes="1":
+    tests/interop/apache-kafka/run.sh {{nodes}}
+
+# Codec and path benchmarks.
+bench:
+    cargo bench -p benches
+
+# Regenerate the shape tables and messages from Kafka's schemas.
+generate:
+    cargo run -p xtask -- generate
