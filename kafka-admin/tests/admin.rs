@@ -1,6 +1,9 @@
 //! Administration of the bundled broker, in memory and on paused time.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may do what tests do")]
 
+use std::collections::HashSet;
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -394,6 +397,40 @@ async fn nothing_asked_for_is_nothing_sent() {
     assert!(admin.describe_groups([""; 0]).await.unwrap().is_empty());
     assert!(admin.delete_records([]).await.unwrap().is_empty());
     assert_eq!(cluster.requests().len(), before);
+}
+
+/// Polls a future so many times, letting everything else run in between, and drops it; says whether it was done.
+async fn drop_after<T>(polls: usize, future: impl Future<Output = T>) -> bool {
+    let mut future = Box::pin(future);
+    for _ in 0..polls {
+        if poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_ready())).await {
+            return true;
+        }
+        tokio::task::yield_now().await;
+    }
+    false
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operation_dropped_at_any_point_harms_no_other() {
+    let (cluster, admin, _client) = start(three().topic("orders", 3, 3)).await;
+    let places = || (0..3).map(|id| (orders(id), OffsetSpec::Latest));
+    let mut was_done = false;
+    for polls in 0..200 {
+        was_done = drop_after(polls, admin.list_offsets(places())).await;
+        drop_after(polls, admin.alter_group_offsets("g", [(orders(0), 1.into())])).await;
+        drop_after(polls, admin.describe_groups(["g", "h"])).await;
+        drop_after(polls, admin.create_partitions([NewPartitions::to("orders", 3)])).await;
+        if polls % 10 == 0 {
+            let found = admin.list_offsets(places()).await.unwrap();
+            assert!(found.iter().all(|(_, found)| found.is_ok()), "after {polls} polls: {found:?}");
+        }
+    }
+    assert!(was_done, "the longest runs have to reach the end");
+    // One connection to each broker, and one to the bootstrap address.
+    let connections: HashSet<(i32, u64)> =
+        cluster.requests().iter().map(|request| (request.broker, request.connection)).collect();
+    assert!(connections.len() <= 4, "{connections:?}");
 }
 
 /// Users spawn operations on a runtime with several threads.

@@ -1,6 +1,7 @@
 //! The client on the bundled broker: leaders, coordinators and controllers that move, brokers that come and go.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may do what tests do")]
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -190,6 +191,36 @@ async fn a_lost_answer_is_asked_for_again_and_a_slow_one_waited_for() {
     end_of(&client, 0).await.unwrap();
     assert!(begun.elapsed() >= Duration::from_secs(20));
     slow.assert_fired();
+}
+
+/// Polls a future so many times, letting everything else run in between, and drops it; says whether it was done.
+async fn drop_after<T>(polls: usize, future: impl Future<Output = T>) -> bool {
+    let mut future = Box::pin(future);
+    for _ in 0..polls {
+        if poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_ready())).await {
+            return true;
+        }
+        tokio::task::yield_now().await;
+    }
+    false
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_dropped_at_any_point_leaves_the_client_whole() {
+    let cluster = three().transport_memory().start().await.unwrap();
+    let mut was_done = [false; 3];
+    for polls in 0..60 {
+        let builder = || Client::builder(cluster.bootstrap()).connector(cluster.connector()).seed(7);
+        let connected = drop_after(polls, builder().connect()).await;
+        let client = builder().build().unwrap();
+        let known = drop_after(polls, client.refresher().topic("orders", false, in_seconds(30))).await;
+        let found = drop_after(polls, client.resolve(&Route::Group("g".into()), in_seconds(30))).await;
+        was_done = [connected, known, found];
+        client.refresher().topic("orders", false, in_seconds(30)).await.unwrap();
+        end_of(&client, 0).await.unwrap();
+        offsets_of(&client, "g").await.unwrap();
+    }
+    assert_eq!(was_done, [true; 3], "the longest runs have to reach the end");
 }
 
 /// A user's layer that counts.
