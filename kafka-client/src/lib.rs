@@ -2,6 +2,33 @@
 //!
 //! A [`Client`] knows a cluster and keeps the connections to it; producers, consumers and admins are built on one and
 //! share it.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let cluster = kafka_broker::Cluster::builder().brokers(3).start().await?;
+//! # let bootstrap = cluster.bootstrap();
+//! use std::time::Duration;
+//!
+//! use kafka_client::Client;
+//!
+//! let client = Client::builder(bootstrap)
+//!     .client_id("billing")
+//!     .request_timeout(Duration::from_secs(10))
+//!     .connect()
+//!     .await?;
+//! for broker in client.metadata().brokers() {
+//!     println!("broker {} at {}", broker.id, broker.address);
+//! }
+//! print!("{}", client.metrics().to_prometheus());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | feature | brings |
+//! |---|---|
+//! | `json` | `serde::Json`, any serde type as a key or value |
+//! | `zstd` | the C library for zstd: faster than the pure-Rust default, and every level |
 
 mod client;
 mod clock;
