@@ -1,10 +1,12 @@
 //! ListOffsets: the ends of a log, and the first record since a time.
 
+use std::collections::HashSet;
+
 use kafka_wire::compression::{Compression, Decompressor};
 use kafka_wire::error_code::ErrorCode;
 use kafka_wire::messages::list_offsets_request::ListOffsetsPartition;
 use kafka_wire::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
-use kafka_wire::messages::{ListOffsetsRequest, ListOffsetsResponse};
+use kafka_wire::messages::{ListOffsetsRequest, ListOffsetsResponse, TopicName};
 use kafka_wire::record_batch::{BatchError, RawBatch};
 
 use crate::fault::Stage;
@@ -34,10 +36,16 @@ const NOTHING: Found = Found { timestamp: -1, offset: UNDEFINED_OFFSET, leader_e
 
 pub(crate) async fn handle(ctx: &RequestContext, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let mut topics = Vec::with_capacity(request.topics.len());
+    let named_twice = named_twice(&request);
     for topic in request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in &topic.partitions {
-            let (code, found) = match find(ctx, &topic.name, asked).await {
+            let found = if named_twice.contains(&(topic.name.clone(), asked.partition_index)) {
+                Err(ErrorCode::INVALID_REQUEST)
+            } else {
+                find(ctx, &topic.name, asked).await
+            };
+            let (code, found) = match found {
                 Ok(found) => (ErrorCode::NONE, found),
                 Err(code) => (code, NOTHING),
             };
@@ -55,6 +63,15 @@ pub(crate) async fn handle(ctx: &RequestContext, request: ListOffsetsRequest) ->
         topics.push(ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(partitions));
     }
     ListOffsetsResponse::default().with_topics(topics)
+}
+
+/// Kafka 4.3.1 refuses a partition that a request names more than once, each time.
+fn named_twice(request: &ListOffsetsRequest) -> HashSet<(TopicName, i32)> {
+    let mut once = HashSet::new();
+    let all = request.topics.iter().flat_map(|topic| {
+        topic.partitions.iter().map(|partition| (topic.name.clone(), partition.partition_index))
+    });
+    all.filter(|partition| !once.insert(partition.clone())).collect()
 }
 
 async fn find(ctx: &RequestContext, topic: &str, asked: &ListOffsetsPartition) -> Result<Found, ErrorCode> {

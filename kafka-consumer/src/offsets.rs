@@ -48,7 +48,7 @@ fn timestamp_of(at: Offset) -> i64 {
     }
 }
 
-/// Asks one leader for places in logs. A partition may be asked about twice.
+/// Asks one leader for places in logs, of each partition one: brokers refuse a request that names one twice.
 pub(crate) async fn list(
     client: &Client,
     node: NodeId,
@@ -75,7 +75,7 @@ pub(crate) async fn list(
                 .with_topics(topics.collect()))
         })
         .await?;
-    let mut found: HashMap<(String, i32), Vec<std::result::Result<Found, ErrorCode>>> = HashMap::new();
+    let mut found = HashMap::new();
     for topic in answer.response.topics {
         for partition in topic.partitions {
             let code = ErrorCode(partition.error_code);
@@ -88,16 +88,16 @@ pub(crate) async fn list(
             } else {
                 Err(code)
             };
-            found.entry((topic.name.to_string(), partition.partition_index)).or_default().push(result);
+            // Of two answers about one partition the first counts.
+            found.entry((topic.name.to_string(), partition.partition_index)).or_insert(result);
         }
     }
     // What the broker left out is asked again, as after any passing error.
-    found.values_mut().for_each(|answers| answers.reverse());
     Ok(queries
         .iter()
         .map(|query| {
             let key = (query.partition.topic.to_string(), query.partition.partition);
-            found.get_mut(&key).and_then(Vec::pop).unwrap_or(Err(ErrorCode::LEADER_NOT_AVAILABLE))
+            found.get(&key).copied().unwrap_or(Err(ErrorCode::LEADER_NOT_AVAILABLE))
         })
         .collect())
 }

@@ -125,9 +125,7 @@ impl Fetcher {
                 Done::Committed(partitions, offsets)
             }),
             Work::Offsets { node, entries } => Box::pin(async move {
-                let queries: Vec<Query> = entries.iter().flat_map(queries).collect();
-                let isolation = shared.config.isolation;
-                let found = offsets::list(&shared.client, node, isolation, &queries, deadline).await;
+                let found = look_up(&shared, node, &entries, deadline).await;
                 Done::Offsets(node, entries, found)
             }),
             Work::Validate { node, entries } => Box::pin(async move {
@@ -311,16 +309,38 @@ fn leader(metadata: &Metadata, partition: &TopicPartition) -> Option<Leader> {
     Some(Leader { node, epoch, topic_id })
 }
 
-fn queries(entry: &LookupEntry) -> impl Iterator<Item = Query> + use<'_> {
-    let places = match entry.lookup {
-        Lookup::Place(place) => [Some(place), None],
-        Lookup::Ends => [Some(Offset::Earliest), Some(Offset::Latest)],
-    };
-    places.into_iter().flatten().map(|at| Query {
+/// The answers for each entry: one for a place, two for the ends. A broker refuses a request that names a partition
+/// twice, so the upper ends have a request of their own.
+async fn look_up(
+    shared: &Shared,
+    node: NodeId,
+    entries: &[LookupEntry],
+    deadline: Instant,
+) -> Result<Answers<Found>> {
+    let query = |entry: &LookupEntry, at| Query {
         partition: entry.partition.clone(),
         leader_epoch: entry.leader_epoch,
         at,
-    })
+    };
+    let lower = entries.iter().map(|entry| match entry.lookup {
+        Lookup::Place(place) => query(entry, place),
+        Lookup::Ends => query(entry, Offset::Earliest),
+    });
+    let ends = |entry: &&LookupEntry| entry.lookup == Lookup::Ends;
+    let upper = entries.iter().filter(ends).map(|entry| query(entry, Offset::Latest));
+    let (lower, upper): (Vec<_>, Vec<_>) = (lower.collect(), upper.collect());
+    let isolation = shared.config.isolation;
+    let lower = offsets::list(&shared.client, node, isolation, &lower, deadline).await?;
+    let mut upper = match upper.as_slice() {
+        [] => Vec::new(),
+        upper => offsets::list(&shared.client, node, isolation, upper, deadline).await?,
+    }
+    .into_iter();
+    let answers = entries.iter().zip(lower).flat_map(|(entry, lower)| {
+        let upper = (entry.lookup == Lookup::Ends).then(|| upper.next()).flatten();
+        [Some(lower), upper].into_iter().flatten()
+    });
+    Ok(answers.collect())
 }
 
 /// Takes a refusal of one partition; returns whether stale metadata may be to blame.
