@@ -60,22 +60,39 @@ async fn produce_and_fetch(batch_size: usize) -> Outcome {
     let (records, batch) = (batch.record_count(), batch.freeze());
     let rounds = 600 * 1024 * 1024 / (batch.len() * PARTITIONS as usize);
 
-    let started = Instant::now();
+    let (started, cpu) = (Instant::now(), cpu_seconds());
     produce(&cluster.bootstrap(), &batch, rounds).await?;
-    let elapsed = started.elapsed();
+    let (elapsed, cpu) = (started.elapsed(), cpu_seconds() - cpu);
     let total = rounds * PARTITIONS as usize;
-    let rate = total as f64 * f64::from(records) / elapsed.as_secs_f64() / 1e6;
-    print!(
-        "{:>3} KiB batches: produce {rate:.2} M records/s, {:.2} GB/s",
+    let millions = total as f64 * f64::from(records) / 1e6;
+    println!(
+        "{:>3} KiB batches: produce {:.2} M records/s, {:.2} GB/s; {:.3} CPU s per million, the client's included",
         batch_size / 1024,
-        gigabytes(total * batch.len(), elapsed)
+        millions / elapsed.as_secs_f64(),
+        gigabytes(total * batch.len(), elapsed),
+        cpu / millions
     );
 
-    let started = Instant::now();
+    let (started, cpu) = (Instant::now(), cpu_seconds());
     let bytes = consume(&cluster.bootstrap(), total * batch.len()).await?;
-    println!("; fetch {:.2} GB/s", gigabytes(bytes, started.elapsed()));
+    let (elapsed, cpu) = (started.elapsed(), cpu_seconds() - cpu);
+    println!(
+        "{:>18} fetch {:.2} GB/s; {:.3} CPU s per GB",
+        "",
+        gigabytes(bytes, elapsed),
+        cpu / (bytes as f64 / 1e9)
+    );
     cluster.stop().await;
     Ok(())
+}
+
+/// What this process has used so far, which tells more than time does on a machine with other work.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or_default();
+    // User and system time, in hundredths of a second.
+    (ticks(11) + ticks(12)) / 100.0
 }
 
 fn gigabytes(bytes: usize, elapsed: Duration) -> f64 {
