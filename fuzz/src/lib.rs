@@ -1,8 +1,9 @@
 //! What several fuzz targets share.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use kafka_wire::Api;
 use kafka_wire::api::recode;
+use kafka_wire::compression::{Compression, Compressor, Decompressor};
 use kafka_wire::shape::{Direction, check};
 
 /// Reads a message whose API and version the first two bytes choose, and writes it again.
@@ -22,4 +23,17 @@ pub fn recode_any(data: &[u8], direction: Direction, apis: &[Api]) {
         let again = again.freeze();
         assert_eq!(recode(api, version, direction, again.clone()).unwrap(), again);
     }
+}
+
+/// Decompresses any bytes within a limit, and compresses them to get them back.
+pub fn codec(codec: Compression, data: &[u8]) {
+    const LIMIT: usize = 1 << 20;
+    let mut decompressor = Decompressor::new(LIMIT);
+    if let Ok(out) = decompressor.decompress(codec, data) {
+        assert!(out.len() <= LIMIT);
+    }
+    let mut packed = BytesMut::new();
+    Compressor::new(codec, None).unwrap().compress(data, &mut packed).unwrap();
+    // The same decompressor: what the first bytes did to it must not matter.
+    assert_eq!(decompressor.decompress(codec, &packed).unwrap(), data);
 }

@@ -180,7 +180,8 @@ impl Descriptor {
         // A byte of LZ4 stands for at most 255, so a small block never asks for a large room.
         let most = self.block_size.min(block.len().saturating_mul(255));
         let limited = most > out.left();
-        let filled = out.fill(most, |before, room| {
+        let filled = out.fill(most, |bytes, at| {
+            let (before, room) = bytes.split_at_mut(at);
             if self.linked {
                 let window = &before[frame_start..];
                 let window = &window[window.len().saturating_sub(WINDOW)..];

@@ -8,6 +8,8 @@ mod lz4;
 mod output;
 mod snappy;
 mod xxh32;
+#[cfg(not(feature = "zstd"))]
+mod xxh64;
 #[cfg_attr(feature = "zstd", path = "zstd_c.rs")]
 mod zstd;
 

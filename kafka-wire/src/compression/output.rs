@@ -52,18 +52,17 @@ impl<'a> Output<'a> {
     }
 
     /// Lets `fill` write up to `room` bytes (no more than are left) behind what was produced, and keeps as many as it
-    /// says. It also gets what was produced before, for codecs that refer back.
+    /// says. It gets all that was produced with the room behind it, and where that starts.
     pub(super) fn fill<E>(
         &mut self,
         room: usize,
-        fill: impl FnOnce(&[u8], &mut [u8]) -> Result<usize, E>,
+        fill: impl FnOnce(&mut [u8], usize) -> Result<usize, E>,
     ) -> Result<usize, E> {
         let room = room.min(self.left());
         let before = self.buffer.len();
         self.reserve(room);
         self.buffer.resize(before + room, 0);
-        let (produced, new) = self.buffer.split_at_mut(before);
-        let filled = fill(&produced[self.start..], new);
+        let filled = fill(&mut self.buffer[self.start..], before - self.start);
         self.buffer.truncate(before + filled.as_ref().map_or(0, |&used| used.min(room)));
         filled
     }
@@ -76,7 +75,7 @@ impl<'a> Output<'a> {
         fill: impl FnOnce(&mut [u8]) -> usize,
     ) -> Result<usize, CompressionError> {
         if self.left() > 0 {
-            return self.fill(room.max(1), |_, room| Ok(fill(room)));
+            return self.fill(room.max(1), |bytes, at| Ok(fill(&mut bytes[at..])));
         }
         if fill(&mut [0]) > 0 { Err(self.too_large()) } else { Ok(0) }
     }

@@ -82,7 +82,7 @@ impl Reader {
         if size > block.len().saturating_mul(MAX_RATIO) {
             return Err(out.malformed("a block claims more than its bytes can hold"));
         }
-        match out.fill(size, |_, room| self.0.decompress(block, room)) {
+        match out.fill(size, |bytes, at| self.0.decompress(block, &mut bytes[at..])) {
             Ok(_) => Ok(()),
             Err(_) => Err(out.malformed("a block does not decompress")),
         }

@@ -1,4 +1,4 @@
-//! Zstandard through the C library: four times as fast as the pure-Rust one, and every level.
+//! Zstandard through the C library: it writes four times as fast as the pure-Rust one, and every level.
 
 use bytes::BytesMut;
 use zstd::zstd_safe::{self, CCtx, CParameter, DCtx, InBuffer, OutBuffer, ResetDirective};
