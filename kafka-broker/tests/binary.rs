@@ -1,4 +1,6 @@
 //! The `kafka-broker` binary as a script sees it: its flags, its first line, its end.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics fails")]
 #![cfg(feature = "cli")]
 
 use std::io::{BufRead, BufReader, Read, Write};
