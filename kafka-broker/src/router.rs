@@ -6,9 +6,11 @@ use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use kafka_wire::api::{Api, Request, VersionRange};
 use kafka_wire::error::{ProtocolError, ProtocolErrorKind};
+use kafka_wire::fetch::TopicRef;
 use kafka_wire::messages::*;
 
 use crate::admin::{cluster, configs, elections, reassignments, records, topics};
+use crate::controller::{LONGEST_NAME, MOST_PARTITIONS};
 use crate::fault::served::Served;
 use crate::fault::{Seen, Stage};
 use crate::group::serve::{groups, members, offsets};
@@ -133,6 +135,23 @@ pub(crate) async fn serve(ctx: RequestContext, body: Bytes) -> Result<Reply, Pro
     let unknown = || ProtocolErrorKind::UnknownApi.at(ctx.api.key(), ctx.version);
     let route = Route::find(ctx.api).ok_or_else(unknown)?;
     (route.serve)(ctx, body).await
+}
+
+/// Fails for a request that names more partitions than a cluster can have, or longer topics: serving it would take more
+/// memory than its frame, and no client sends it.
+pub(crate) fn check_names<'a>(
+    ctx: &RequestContext,
+    topics: impl Iterator<Item = TopicRef<'a>> + Clone,
+) -> Result<(), ProtocolError> {
+    let invalid =
+        |what: &str| Err(ProtocolErrorKind::InvalidValue(what.into()).at(ctx.api.key(), ctx.version));
+    if topics.clone().any(|topic| topic.name.len() > LONGEST_NAME) {
+        return invalid("a topic's name has more than 249 bytes");
+    }
+    if topics.count() > MOST_PARTITIONS {
+        return invalid("it names more partitions than a cluster can have");
+    }
+    Ok(())
 }
 
 /// Decodes, lets faults strike, runs the handler, encodes.

@@ -15,10 +15,10 @@ use crate::image::{Broker, Image, NO_NODE, PartitionImage, Topic, base64_id};
 use crate::partition::Partition;
 
 /// What a cluster holds at most: a hostile client could otherwise fill the memory of a test.
-const MOST_PARTITIONS: usize = 10_000;
+pub(crate) const MOST_PARTITIONS: usize = 10_000;
 
 /// Longest topic name, in characters.
-const LONGEST_NAME: usize = 249;
+pub(crate) const LONGEST_NAME: usize = 249;
 
 /// Why a change was not made: the code and message a response carries.
 #[derive(Debug, Clone, PartialEq, Eq)]

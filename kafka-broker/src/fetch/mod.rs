@@ -22,7 +22,7 @@ use crate::fault::{Seen, Stage};
 use crate::image::{Image, NO_NODE, PartitionImage, Topic};
 use crate::partition::{Reader, State};
 use crate::produce::endpoints;
-use crate::router::{Reply, strike};
+use crate::router::{Reply, check_names, strike};
 use crate::shared::RequestContext;
 
 /// The first version in which topics go by id.
@@ -38,6 +38,8 @@ const RACK_AWARE: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelect
 
 pub(crate) async fn serve(mut ctx: RequestContext, body: Bytes) -> Result<Reply, ProtocolError> {
     let request = RequestView::decode(ctx.version, &body)?;
+    check_names(&ctx, request.partitions().map(|partition| partition.topic))?;
+    check_names(&ctx, request.forgotten().map(|partition| partition.topic))?;
     ctx.injected = ctx.shared.faults.hitting(&Seen {
         broker: ctx.broker,
         api: ctx.api,

@@ -10,6 +10,8 @@ use uuid::Uuid;
 
 /// A session that was not used for this long gives way to a new one.
 const EVICTED_AFTER: Duration = Duration::from_secs(120);
+/// How many partitions all sessions of a broker remember at most, some hundred bytes each.
+const MOST_REMEMBERED: usize = 500_000;
 /// A request outside of any session, and the epoch that ends one.
 pub(crate) const NO_SESSION: i32 = 0;
 const FIRST_EPOCH: i32 = 0;
@@ -82,6 +84,8 @@ pub(crate) enum Kind {
 #[derive(Debug)]
 pub(crate) struct Sessions {
     most: usize,
+    /// How many partitions they remember together at most.
+    room: usize,
     /// Guards all sessions; held for as long as copying one takes.
     by_id: Mutex<HashMap<i32, Session>>,
 }
@@ -101,7 +105,7 @@ struct Session {
 impl Sessions {
     /// At most so many.
     pub(crate) fn new(most: usize) -> Self {
-        Self { most, by_id: Mutex::default() }
+        Self { most, room: MOST_REMEMBERED, by_id: Mutex::default() }
     }
 
     /// What this request reads: what it names, changed or added to what its session has.
@@ -115,6 +119,10 @@ impl Sessions {
                 Kind::New { uses_ids: request.uses_ids }
             };
             return Ok(Fetching { kind, wanted: fresh(request.partitions) });
+        }
+        if !request.partitions.is_empty() && remembered(&sessions) + request.partitions.len() > self.room {
+            // The client will start anew, and do without a session.
+            sessions.remove(&request.id);
         }
         let session = sessions.get_mut(&request.id).ok_or(ErrorCode::FETCH_SESSION_ID_NOT_FOUND)?;
         if session.epoch != request.epoch {
@@ -143,6 +151,9 @@ impl Sessions {
     /// Remembers what is read and told in a new session; returns its id, or [`NO_SESSION`] if there is no room.
     pub(crate) fn create(&self, uses_ids: bool, told: Vec<Wanted>) -> i32 {
         let mut sessions = self.lock();
+        if remembered(&sessions) + told.len() > self.room {
+            return NO_SESSION;
+        }
         if sessions.len() >= self.most {
             let idle = |session: &Session| session.used.elapsed() >= EVICTED_AFTER;
             let oldest =
@@ -234,6 +245,10 @@ impl Session {
     }
 }
 
+fn remembered(sessions: &HashMap<i32, Session>) -> usize {
+    sessions.values().map(|session| session.partitions.len()).sum()
+}
+
 fn fresh(partitions: Vec<(Key, Position)>) -> Vec<Wanted> {
     let wanted = partitions.into_iter();
     wanted.map(|(key, position)| Wanted { key, position, told: NOTHING_TOLD }).collect()
@@ -311,6 +326,23 @@ mod tests {
         assert_eq!(refused(ids), ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR);
         sessions.begin(request(id, 1, &[], &[])).unwrap();
         assert_eq!(refused(request(id, 1, &[], &[])), ErrorCode::INVALID_FETCH_SESSION_EPOCH, "a repetition");
+    }
+
+    #[tokio::test]
+    async fn sessions_together_remember_only_so_much() {
+        let sessions = Sessions { room: 300, ..Sessions::new(1000) };
+        let many: Vec<(i32, i64)> = (0..100).map(|index| (index, 0)).collect();
+        let full = 3;
+        let ids: Vec<i32> = (0..=full)
+            .map(|_| {
+                let fetching = sessions.begin(request(0, 0, &many, &[])).unwrap();
+                sessions.create(false, fetching.wanted)
+            })
+            .collect();
+        assert_eq!(ids.iter().position(|id| *id == NO_SESSION), Some(full));
+        assert!(sessions.begin(request(ids[0], 1, &[], &[])).is_ok(), "those that are there go on");
+        let grown = sessions.begin(request(ids[0], 2, &[(100, 0)], &[])).unwrap_err();
+        assert_eq!(grown, ErrorCode::FETCH_SESSION_ID_NOT_FOUND);
     }
 
     #[tokio::test]

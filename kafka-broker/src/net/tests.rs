@@ -93,6 +93,23 @@ async fn a_metadata_request_is_not_as_large_as_the_answer_it_asks_for() {
     wire.assert_closed().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn requests_that_name_more_than_a_cluster_can_hold_close_the_connection() {
+    let cluster = memory_cluster(1, "t", 1, 1).await;
+    let name = "x".repeat(250);
+    let nothing = |count: i32| vec![(0, Bytes::new()); count as usize];
+    for (topic, records) in [(named(&name), nothing(1)), (named("t"), nothing(10_001))] {
+        let mut wire = Wire::to(&cluster, 1);
+        wire.send_produce(9, 1, topic, &records).await;
+        wire.assert_closed().await;
+        let partitions: Vec<_> =
+            records.iter().map(|_| kafka_wire::fetch::FetchPartition::new(topic, 0, 0, 1)).collect();
+        let mut wire = Wire::to(&cluster, 1);
+        wire.send_fetch(12, crate::wire_test::fetch_request(&partitions)).await;
+        wire.assert_closed().await;
+    }
+}
+
 #[tokio::test]
 async fn a_panic_in_a_handler_closes_its_connection_and_no_other() {
     let cluster = memory_cluster(1, "t", 1, 1).await;

@@ -20,7 +20,7 @@ use crate::config::TopicConfig;
 use crate::fault::{Seen, Stage};
 use crate::image::{Image, PartitionImage, Topic};
 use crate::log::{AppendRules, Appended, has_append_time};
-use crate::router::{Reply, strike};
+use crate::router::{Reply, check_names, strike};
 use crate::shared::RequestContext;
 
 /// The first version in which topics go by id.
@@ -62,6 +62,7 @@ struct Done {
 
 pub(crate) async fn serve(mut ctx: RequestContext, body: Bytes) -> Result<Reply, ProtocolError> {
     let request = RequestView::decode(ctx.version, &body)?;
+    check_names(&ctx, request.partitions().map(|partition| partition.topic))?;
     ctx.injected = ctx.shared.faults.hitting(&Seen {
         broker: ctx.broker,
         api: ctx.api,
