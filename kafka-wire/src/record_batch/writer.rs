@@ -251,8 +251,10 @@ impl BatchWriter {
 
     /// Goes on in `buffer`, which should be larger, and gives back the one used so far.
     pub fn move_to(&mut self, mut buffer: BytesMut) -> BytesMut {
-        buffer.clear();
-        buffer.extend_from_slice(&self.buffer);
+        if buffer.len() < self.len {
+            buffer.resize(self.len, 0);
+        }
+        buffer[..self.len].copy_from_slice(&self.buffer[..self.len]);
         std::mem::replace(&mut self.buffer, buffer)
     }
 
