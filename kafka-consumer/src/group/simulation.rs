@@ -589,6 +589,12 @@ impl Simulation {
                             }
                             changed = true;
                         }
+                        Output::Lost(partitions) if membership.generation >= 0 => {
+                            // It has missed a generation, and is in the next one already.
+                            self.lost += partitions.len();
+                            consumer.losses += 1;
+                            consumer.held.clear();
+                        }
                         Output::Lost(_) => assert!(consumer.held.is_empty(), "{number} has lost only some"),
                         _ => {}
                     }

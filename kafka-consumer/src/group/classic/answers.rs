@@ -22,7 +22,7 @@ use kafka_wire::consumer_protocol::{Assignment, PROTOCOL_TYPE};
 use kafka_wire::error::ProtocolErrorKind;
 use kafka_wire::error_code::ErrorCode;
 
-use super::{ClassicMember, Next, Phase};
+use super::{ClassicMember, NO_GENERATION, Next, Phase};
 use crate::error::{Error, ErrorKind};
 use crate::group::commits::Commit;
 use crate::group::messages::{Answer, JoinRejected, Joined, RequestId, Synced};
@@ -77,6 +77,13 @@ impl ClassicMember {
         };
         if joined.generation < 0 || joined.member_id.is_empty() {
             return self.join_later(now);
+        }
+        let missed =
+            self.generation != NO_GENERATION && joined.generation > self.generation.saturating_add(1);
+        if missed && self.config.instance_id.is_some() {
+            // The coordinator kept a static member's place, but not its partitions: whoever had them in between may
+            // have read on, and committed.
+            self.lose(true);
         }
         self.member_id = Arc::clone(&joined.member_id);
         self.generation = joined.generation;

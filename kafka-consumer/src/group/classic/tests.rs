@@ -698,6 +698,32 @@ fn a_static_leader_that_restarts_notices_partitions_that_came_meanwhile() {
 }
 
 /// Seed 284 of the simulation: a static member whose claims were old had come back with nothing to let go of.
+/// Seed 2570 of the simulation: the coordinator keeps a static member's place, but others get its partitions.
+#[test]
+fn a_static_member_that_has_missed_a_generation_starts_afresh() {
+    let fixed = GroupConfig { instance_id: Some("i".into()), ..cooperative() };
+    for (config, generation, told) in [
+        (fixed.clone(), 6, "assigned"),
+        (fixed, 7, "lost t-0 t-1, assigned t-0"),
+        (cooperative(), 7, "assigned"),
+    ] {
+        let mut fixture = Fixture::stable(config);
+        let heartbeat = fixture.heartbeat();
+        fixture.answer(heartbeat, Answer::Heartbeat(Err(ErrorCode::REBALANCE_IN_PROGRESS)));
+        let (request, _) = fixture.join();
+        let commit = fixture.commit(1, 8);
+        fixture.answer(request, Answer::Join(Ok(joined("m", generation, "x", Vec::new()))));
+        let (request, _) = fixture.sync();
+        let lost = told.starts_with("lost");
+        let assigned: &[i32] = if lost { &[0] } else { &[0, 1] };
+        fixture.answer(request, Answer::Sync(Ok(synced(&[("t", assigned)]))));
+        assert_eq!(fixture.told(), told);
+        // What it read before must not be committed over what another has.
+        assert_eq!(fixture.outcomes.iter().any(|(of, outcome)| *of == commit && outcome.is_err()), lost);
+        assert_eq!(fixture.sent.is_empty(), lost);
+    }
+}
+
 #[test]
 fn what_was_held_back_is_given_out_after_a_session_if_nobody_lets_go_of_it() {
     let claims = encode_subscription(3, &["t"], None, &[("t", vec![0, 1])], 4, None).unwrap();
