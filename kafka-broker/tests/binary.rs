@@ -1,6 +1,5 @@
 //! The `kafka-broker` binary as a script sees it: its flags, its first line, its end.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that panics fails")]
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail the test")]
 
