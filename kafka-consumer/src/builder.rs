@@ -155,7 +155,8 @@ impl ConsumerBuilder {
         self
     }
 
-    /// The most that is fetched ahead of the application, in bytes, give or take an answer. 50 MiB by default.
+    /// The most memory that answers fetched ahead of the application take, give or take
+    /// `max.partition.fetch.bytes` for each broker. 50 MiB by default.
     pub fn max_buffered_bytes(mut self, bytes: usize) -> Self {
         self.config.max_buffered_bytes = bytes;
         self
@@ -205,12 +206,13 @@ impl ConsumerBuilder {
         let subscription = Subscription::new(Settings {
             start_at: config.start_at,
             out_of_range: config.out_of_range,
-            low_water: config.max_partition_fetch_bytes.min(config.max_buffered_bytes).max(1),
+            partition_bytes: config.max_partition_fetch_bytes,
+            answer_bytes: config.fetch_max_bytes,
             max_buffered: config.max_buffered_bytes,
             retry_backoff: client.config().retry_backoff,
         });
         let include_internal = !config.exclude_internal_topics;
-        let shared = Shared::new(client, config, owner, group, subscription, tracked);
+        let shared = Shared::new(client, config, group, subscription, tracked);
         let mut pattern = None;
         match reads {
             Reads::Nothing => {}
@@ -224,12 +226,10 @@ impl ConsumerBuilder {
                 pattern = Some(PatternSubscription::new(wanted, include_internal, changes));
             }
             Reads::Partitions(partitions) => {
-                let mut state = shared.state();
-                state.track(&partitions);
-                state.subscription.assign(partitions, shared.group.is_some());
+                shared.state().assign(&partitions, shared.group.is_some());
             }
         }
-        let fetcher = tokio::spawn(Fetcher::new(Arc::clone(&shared)).run());
+        let fetcher = tokio::spawn(Fetcher::new(Arc::clone(&shared), owner).run());
         let handle = ConsumerHandle::new(shared);
         Ok(Consumer::new(handle, Rebalance::new(events, listener), pattern, fetcher))
     }
@@ -247,6 +247,9 @@ fn check(config: &ConsumerConfig, reads: &Reads) -> Result<()> {
         Reads::Topics(topics) if topics.is_empty() => Some(("topics", "name at least one topic")),
         Reads::Topics(topics) if topics.iter().any(|topic| topic.is_empty()) => {
             Some(("topics", "give every topic a name"))
+        }
+        Reads::Partitions(partitions) if partitions.is_empty() => {
+            Some(("assign", "name at least one partition"))
         }
         Reads::Partitions(partitions) if partitions.iter().any(|p| p.partition < 0 || p.topic.is_empty()) => {
             Some(("assign", "give every partition a topic and a number from 0 on"))

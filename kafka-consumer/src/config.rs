@@ -51,8 +51,8 @@ pub struct ConsumerConfig {
     pub fetch_max_bytes: usize,
     /// `max.partition.fetch.bytes`: the most of one partition in one answer, a single larger batch excepted. 1 MiB.
     pub max_partition_fetch_bytes: usize,
-    /// `queued.max.messages.kbytes` of librdkafka, in bytes: the most that is fetched ahead of the application, give or
-    /// take an answer. Java has no such bound; 50 MiB.
+    /// `queued.max.messages.kbytes` of librdkafka, in bytes: the most memory that answers fetched ahead of the
+    /// application take, give or take `max.partition.fetch.bytes` for each broker. Java has no such bound; 50 MiB.
     pub max_buffered_bytes: usize,
     /// The most that one batch may decompress to, so that a hostile one cannot take all memory. 128 MiB.
     pub max_decompressed_bytes: usize,

@@ -4,16 +4,18 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::ops::Deref;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_core::Stream;
-use kafka_client::Client;
+use kafka_client::{Client, TopicPartition};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep};
 
+use crate::acks::Acks;
 use crate::builder::ConsumerBuilder;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::handle::ConsumerHandle;
 use crate::partitions::Partitions;
 use crate::pattern::PatternSubscription;
@@ -56,16 +58,16 @@ pub struct Consumer {
     tick: Pin<Box<Sleep>>,
     tick_every: Duration,
     next_commit: Instant,
-    fetcher: Fetcher,
+    /// The automatic commit under way, and what it is about.
+    committing: Option<Committing>,
+    fetcher: JoinHandle<()>,
+    /// The group has been told to go on without this consumer.
+    is_leaving: bool,
 }
 
-/// The fetcher's task, which ends with the consumer.
-struct Fetcher(JoinHandle<()>);
-
-impl Drop for Fetcher {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+struct Committing {
+    partitions: Vec<TopicPartition>,
+    outcome: Pin<Box<dyn Future<Output = Result<()>> + Send>>,
 }
 
 impl Consumer {
@@ -93,7 +95,9 @@ impl Consumer {
             tick: Box::pin(tokio::time::sleep_until(now + tick_every)),
             tick_every,
             next_commit: now + config.auto_commit_interval,
-            fetcher: Fetcher(fetcher),
+            committing: None,
+            fetcher,
+            is_leaving: false,
             handle,
         }
     }
@@ -135,51 +139,89 @@ impl Consumer {
     /// automatic, leaves the group (a static member's place is kept), ends the fetch sessions.
     ///
     /// # Errors
-    /// The commit's. The consumer is closed in any case.
+    /// The commit's, or that of a membership which had ended before; a time-out. The consumer is closed in any case, and
+    /// has left the group if that could be done.
     ///
     /// # Cancel safety
     /// Dropping it drops the consumer: what was not done by then is not done.
     pub async fn close(mut self, timeout: Duration) -> Result<()> {
         let deadline = self.handle.deadline_in(timeout);
         self.reader.acknowledge_last(&mut self.handle.shared().state());
-        self.end(deadline).await
+        self.end(Vec::new(), deadline).await
     }
 
-    pub(crate) async fn end(&mut self, deadline: Instant) -> Result<()> {
-        let result = match tokio::time::timeout_at(deadline, self.leave(deadline)).await {
-            Ok(result) => result,
-            Err(_) => Err(kafka_client::Error::timed_out("leaving the group", Duration::ZERO).into()),
-        };
-        {
-            let mut state = self.handle.shared().state();
-            state.closed = true;
-            state.wake_all();
-        }
+    /// Ends the consumer, when these acknowledgements have come or are late.
+    pub(crate) async fn end(&mut self, under_way: Vec<Arc<Acks>>, deadline: Instant) -> Result<()> {
+        let result = self.leave(under_way, deadline).await;
+        self.mark_closed();
         self.handle.shared().fetch.notify_one();
         // The fetcher says goodbye to its sessions.
-        let _ = tokio::time::timeout_at(deadline, &mut self.fetcher.0).await;
+        let _ = tokio::time::timeout_at(deadline, &mut self.fetcher).await;
         result
     }
 
-    async fn leave(&mut self, deadline: Instant) -> Result<()> {
-        let handle = self.handle.clone();
-        let Some(group) = &handle.shared().group else { return Ok(()) };
-        if handle.config().auto_commit {
+    async fn leave(&mut self, under_way: Vec<Arc<Acks>>, deadline: Instant) -> Result<()> {
+        let Self { handle, rebalance, is_leaving, .. } = self;
+        let handle = &*handle;
+        let shared = handle.shared();
+        let farewell = async {
+            let Some(group) = &shared.group else {
+                return settle(&under_way, deadline).await;
+            };
+            let acked = || {
+                let auto_commit = shared.config.auto_commit;
+                auto_commit.then(|| shared.state().subscription.acked(None)).unwrap_or_default()
+            };
+            if !under_way.iter().all(|acks| acks.is_settled()) {
+                // However late the others are, this much is certain.
+                group.commit_in_background(acked(), deadline);
+                settle(&under_way, deadline).await?;
+            }
             // Said here, and not only by the release, so that a failure is heard of.
-            let offsets = handle.shared().state().subscription.acked(None);
-            group.commit(offsets, deadline).await?;
-        }
-        let mut leave = std::pin::pin!(group.leave(deadline));
-        poll_fn(|cx| {
+            group.commit(acked(), deadline).await
+        };
+        let mut farewell = std::pin::pin!(async {
+            let committed = farewell.await;
+            *is_leaving = true;
+            if let Some(group) = &shared.group {
+                group.leave(deadline).await;
+            }
+            committed
+        });
+        let mut result = None;
+        let over = poll_fn(|cx| {
             // The last revocation passes through here.
-            let steps = self.rebalance.poll_steps(cx, &handle);
-            match (leave.as_mut().poll(cx), steps) {
-                (_, Poll::Ready(Err(error))) => Poll::Ready(Err(error)),
-                (Poll::Ready(()), Poll::Ready(Ok(()))) => Poll::Ready(Ok(())),
+            let steps = rebalance.poll_steps(cx, handle);
+            if result.is_none()
+                && let Poll::Ready(committed) = farewell.as_mut().poll(cx)
+            {
+                result = Some(committed);
+                // What came last has to be taken, too.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            match (&result, steps) {
+                (Some(committed), Poll::Ready(ended)) => Poll::Ready(committed.clone().and(ended)),
                 _ => Poll::Pending,
             }
+        });
+        let start = Instant::now();
+        tokio::time::timeout_at(deadline, over).await.unwrap_or_else(|_| {
+            Err(kafka_client::Error::timed_out("closing the consumer", start.elapsed()).into())
         })
-        .await
+    }
+
+    fn mark_closed(&self) {
+        let mut state = self.handle.shared().state();
+        state.closed = true;
+        state.wake_all();
+    }
+
+    /// Gives what was taken and not handed out to whoever reads from here on.
+    pub(crate) fn stop_reading(&mut self) {
+        let mut state = self.handle.shared().state();
+        self.reader.acknowledge_last(&mut state);
+        self.reader.stop(&mut state);
     }
 
     /// What precedes every hand-out: signs of life, steps of the group, the automatic commit. Ready when records may be
@@ -188,20 +230,20 @@ impl Consumer {
         let shared = self.handle.shared();
         let alive = {
             let mut state = shared.state();
-            if state.closed {
-                return Poll::Ready(Err(ErrorKind::Closed.into()));
-            }
             self.reader.acknowledge_last(&mut state);
             state.is_idle()
         };
         if let Some(group) = shared.group.as_ref().filter(|_| alive) {
             group.polls().touch();
         }
-        self.poll_tick(cx);
+        let steps = self.rebalance.poll_steps(cx, &self.handle);
+        // After the steps, so that nothing is committed of what is lost.
+        self.poll_tick(cx, steps.is_ready());
+        ready!(steps)?;
         if let Some(pattern) = &mut self.pattern {
             pattern.poll_topics(cx, self.handle.shared());
         }
-        self.rebalance.poll_steps(cx, &self.handle)
+        Poll::Ready(Ok(()))
     }
 
     /// There is nothing to hand out. The group is told for certain that the application is alive, which `touch` alone,
@@ -214,19 +256,67 @@ impl Consumer {
         Poll::Pending
     }
 
-    fn poll_tick(&mut self, cx: &mut Context<'_>) {
+    /// Comes by now and then although there is nothing to read, as a sign of life, and commits.
+    fn poll_tick(&mut self, cx: &mut Context<'_>, may_commit: bool) {
+        let mut is_due = false;
         while self.tick.as_mut().poll(cx).is_ready() {
-            let now = Instant::now();
-            self.tick.as_mut().reset(now + self.tick_every);
-            let shared = self.handle.shared();
-            if let Some(group) = &shared.group
-                && shared.config.auto_commit
-                && now >= self.next_commit
-            {
-                self.next_commit = now + shared.config.auto_commit_interval;
-                let offsets = shared.state().subscription.acked_since_last();
-                group.commit_in_background(offsets, self.handle.deadline());
+            is_due = true;
+            self.tick.as_mut().reset(Instant::now() + self.tick_every);
+        }
+        if let Some(committing) = &mut self.committing
+            && let Poll::Ready(outcome) = committing.outcome.as_mut().poll(cx)
+        {
+            if let Err(error) = outcome {
+                tracing::warn!(%error, "an automatic commit failed, and is made again");
+                self.handle.shared().state().subscription.not_committed(&committing.partitions);
             }
+            self.committing = None;
+        }
+        let now = Instant::now();
+        if is_due && may_commit && self.committing.is_none() && now >= self.next_commit {
+            self.next_commit = now + self.handle.config().auto_commit_interval;
+            self.committing = self.begin_commit();
+            if let Some(committing) = &mut self.committing {
+                // So that it is sent; the outcome is a matter of later.
+                let _ = committing.outcome.as_mut().poll(cx);
+            }
+        }
+    }
+
+    fn begin_commit(&self) -> Option<Committing> {
+        let shared = Arc::clone(self.handle.shared());
+        if !shared.config.auto_commit || shared.group.is_none() {
+            return None;
+        }
+        let offsets = shared.state().subscription.acked_since_last();
+        let partitions: Vec<_> = offsets.keys().cloned().collect();
+        let deadline = self.handle.deadline();
+        let outcome = Box::pin(async move {
+            match &shared.group {
+                Some(group) => group.commit(offsets, deadline).await,
+                None => Ok(()),
+            }
+        });
+        (!partitions.is_empty()).then_some(Committing { partitions, outcome })
+    }
+}
+
+/// Waits until nobody holds records any more.
+async fn settle(under_way: &[Arc<Acks>], deadline: Instant) -> Result<()> {
+    let start = Instant::now();
+    for acks in under_way {
+        let settled = tokio::time::timeout_at(deadline, acks.settled());
+        settled.await.map_err(|_| kafka_client::Error::timed_out("waiting for records", start.elapsed()))?;
+    }
+    Ok(())
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.fetcher.abort();
+        self.mark_closed();
+        if let Some(group) = self.handle.shared().group.as_ref().filter(|_| !self.is_leaving) {
+            group.stop();
         }
     }
 }
@@ -243,7 +333,7 @@ impl Stream for Consumer {
             return Poll::Ready(Some(Err(error)));
         }
         match this.reader.poll_record(cx, this.handle.shared()) {
-            Poll::Ready(Some(result)) => Poll::Ready(Some(result.map(|(_, record)| record))),
+            Poll::Ready(Some(result)) => Poll::Ready(Some(result.map(|(record, _)| record))),
             _ => this.wait(),
         }
     }

@@ -31,6 +31,14 @@ pub enum ErrorKind {
         /// The group.
         group: Arc<str>,
     },
+    /// The group has turned this consumer away for good: a missing permission, another instance of the same static
+    /// member, protocols that do not agree. What it had is with others.
+    MembershipEnded {
+        /// The group.
+        group: Arc<str>,
+        /// Why.
+        source: Error,
+    },
     /// The partition is not assigned to this consumer, so neither its position nor its offset are this consumer's.
     NotAssigned(TopicPartition),
     /// Some offsets could not be committed; those of partitions not named here are.
@@ -100,6 +108,7 @@ impl Error {
             ErrorKind::CommitRefused(partitions) => partitions.first().map(|(_, code)| *code),
             ErrorKind::Refused { code, .. } => Some(*code),
             ErrorKind::OutOfRange { .. } => Some(ErrorCode::OFFSET_OUT_OF_RANGE),
+            ErrorKind::MembershipEnded { source, .. } => source.error_code(),
             _ => None,
         }
     }
@@ -119,7 +128,7 @@ impl Error {
     pub fn is_fatal(&self) -> bool {
         match self.kind() {
             ErrorKind::Client(error) => error.is_fatal(),
-            ErrorKind::Closed => true,
+            ErrorKind::Closed | ErrorKind::MembershipEnded { .. } => true,
             _ => false,
         }
     }
@@ -151,6 +160,9 @@ impl fmt::Display for Error {
                 write!(f, "not a member of group {group} any more: other members have its partitions")
             }
             ErrorKind::RebalanceInProgress { group } => write!(f, "group {group} is rebalancing"),
+            ErrorKind::MembershipEnded { group, .. } => {
+                write!(f, "group {group} has turned this consumer away for good")
+            }
             ErrorKind::NotAssigned(partition) => write!(f, "{partition} is not assigned to this consumer"),
             ErrorKind::CommitRefused(partitions) => {
                 f.write_str("offsets were not committed:")?;
@@ -191,6 +203,7 @@ impl std::error::Error for Error {
             // The display above is already the client's own, so its source is ours.
             ErrorKind::Client(error) => std::error::Error::source(error),
             ErrorKind::Corrupt { source, .. } => Some(source),
+            ErrorKind::MembershipEnded { source, .. } => Some(source),
             _ => None,
         }
     }

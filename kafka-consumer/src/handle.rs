@@ -61,7 +61,10 @@ impl ConsumerHandle {
         (membership.generation >= 0).then(|| (membership.member_id.to_string(), membership.generation))
     }
 
-    /// Moves the position: the next record of the partition is the first at or behind it. Nothing is committed by it.
+    /// Moves the position: the next record of the partition is the first at or behind it.
+    ///
+    /// Nothing is committed by that at once, but the next automatic commit says the new position, as Java's does. With
+    /// [`partitions`](crate::Consumer::partitions), what was handed out before can be acknowledged no more.
     ///
     /// # Errors
     /// [`ErrorKind::NotAssigned`].
@@ -74,7 +77,9 @@ impl ConsumerHandle {
             return Err(kafka_client::Error::config("seek", offset, remedy).into());
         }
         let mut state = self.0.state();
-        state.subscription.seek(partition, to, None)?;
+        state.subscription.seek(partition, to)?;
+        let claim = state.subscription.claim(partition);
+        state.restart_acks(claim);
         state.wake_all();
         drop(state);
         self.0.fetch.notify_one();
@@ -229,10 +234,13 @@ impl ConsumerHandle {
         &self,
         times: impl IntoIterator<Item = (TopicPartition, i64)>,
     ) -> Result<BTreeMap<TopicPartition, OffsetAndTimestamp>> {
-        let queries =
-            times.into_iter().map(|(partition, time)| (partition, Offset::Timestamp(time))).collect();
-        let found =
-            offsets::list_everywhere(&self.0.client, self.0.config.isolation, queries, self.deadline());
+        let queries = times.into_iter().map(|(partition, time)| (partition, Offset::Timestamp(time)));
+        let found = offsets::list_everywhere(
+            &self.0.client,
+            self.0.config.isolation,
+            queries.collect(),
+            self.deadline(),
+        );
         let found = found.await?.into_iter().filter(|(_, found)| found.offset >= 0);
         Ok(found
             .map(|(partition, found)| {
@@ -247,9 +255,13 @@ impl ConsumerHandle {
         partitions: impl IntoIterator<Item = TopicPartition>,
         place: Offset,
     ) -> Result<BTreeMap<TopicPartition, i64>> {
-        let queries = partitions.into_iter().map(|partition| (partition, place)).collect();
-        let found =
-            offsets::list_everywhere(&self.0.client, self.0.config.isolation, queries, self.deadline());
+        let queries = partitions.into_iter().map(|partition| (partition, place));
+        let found = offsets::list_everywhere(
+            &self.0.client,
+            self.0.config.isolation,
+            queries.collect(),
+            self.deadline(),
+        );
         Ok(found.await?.into_iter().map(|(partition, found)| (partition, found.offset)).collect())
     }
 

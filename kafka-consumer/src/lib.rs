@@ -5,6 +5,7 @@
 //! [topics](ConsumerBuilder::topics) with the other members of a group.
 
 mod acks;
+mod buffer;
 mod builder;
 pub mod config;
 mod consumer;

@@ -48,7 +48,7 @@ fn timestamp_of(at: Offset) -> i64 {
     }
 }
 
-/// Asks one leader for places in logs, of each partition one: brokers refuse a request that names one twice.
+/// Asks one leader for places in logs, each of another partition: a broker refuses those that are named twice.
 pub(crate) async fn list(
     client: &Client,
     node: NodeId,
@@ -56,6 +56,9 @@ pub(crate) async fn list(
     queries: &[Query],
     deadline: Instant,
 ) -> Result<Answers<Found>> {
+    if queries.is_empty() {
+        return Ok(Vec::new());
+    }
     let topics = by_topic(queries.iter().map(|query| (&query.partition, query)));
     let call = client.request(Route::Node(node)).deadline(deadline).once();
     let answer = call
@@ -79,25 +82,24 @@ pub(crate) async fn list(
     for topic in answer.response.topics {
         for partition in topic.partitions {
             let code = ErrorCode(partition.error_code);
-            let result = if code.is_ok() {
-                Ok(Found {
-                    offset: partition.offset,
-                    leader_epoch: (partition.leader_epoch >= 0).then_some(partition.leader_epoch),
-                    timestamp: partition.timestamp,
-                })
-            } else {
-                Err(code)
-            };
+            let result = code.check().map(|()| Found {
+                offset: partition.offset,
+                leader_epoch: (partition.leader_epoch >= 0).then_some(partition.leader_epoch),
+                timestamp: partition.timestamp,
+            });
             // Of two answers about one partition the first counts.
             found.entry((topic.name.to_string(), partition.partition_index)).or_insert(result);
         }
     }
-    // What the broker left out is asked again, as after any passing error.
     Ok(queries
         .iter()
         .map(|query| {
             let key = (query.partition.topic.to_string(), query.partition.partition);
-            found.get(&key).copied().unwrap_or(Err(ErrorCode::LEADER_NOT_AVAILABLE))
+            // What the broker left out is asked again, as after any passing error.
+            let found = found.remove(&key).unwrap_or(Err(ErrorCode::LEADER_NOT_AVAILABLE))?;
+            // A log has two ends. That no record is as late as a time is an answer.
+            let is_possible = found.offset >= 0 || matches!(query.at, Offset::Timestamp(_));
+            if is_possible { Ok(found) } else { Err(ErrorCode::UNKNOWN_SERVER_ERROR) }
         })
         .collect())
 }
@@ -112,20 +114,27 @@ pub(crate) async fn list_everywhere(
     let topics: Vec<Arc<str>> = queries.iter().map(|(partition, _)| Arc::clone(&partition.topic)).collect();
     let _tracked = client.refresher().track(topics, false);
     let mut found = BTreeMap::new();
-    let mut open = queries;
+    let mut open: BTreeMap<TopicPartition, Offset> = queries.into_iter().collect();
     let mut backoff = Backoff::new(client.config().retry_backoff, client.config().retry_backoff_max);
     let mut random = client.config().random(2);
     loop {
+        let by_leader = by_leader(client, &open, deadline).await?;
+        let asked = by_leader.into_iter().map(|(node, queries)| async move {
+            let answers = list(client, node, isolation, &queries, deadline).await;
+            (node, queries, answers)
+        });
         let mut last = None;
-        for (node, queries) in by_leader(client, &open, deadline).await? {
-            match list(client, node, isolation, &queries, deadline).await {
+        // Side by side, so that a leader that is gone holds up none of the others.
+        for (node, queries, answers) in futures_util::future::join_all(asked).await {
+            match answers {
                 Ok(answers) => {
                     for (query, answer) in queries.into_iter().zip(answers) {
                         match answer {
                             Ok(place) => {
+                                open.remove(&query.partition);
                                 found.insert(query.partition, place);
                             }
-                            Err(code) if code.is_retriable() => last = Some(broker_error(code, node)),
+                            Err(code) if is_passing(code) => last = Some(broker_error(code, node)),
                             Err(code) => {
                                 return Err(ErrorKind::Refused { partition: query.partition, code }.into());
                             }
@@ -136,7 +145,6 @@ pub(crate) async fn list_everywhere(
                 Err(error) => return Err(error),
             }
         }
-        open.retain(|(partition, _)| !found.contains_key(partition));
         let Some(last) = last.filter(|_| !open.is_empty()) else { return Ok(found) };
         client.refresher().request("a leader did not answer for its partition");
         let wait = backoff.next(&mut random);
@@ -147,13 +155,18 @@ pub(crate) async fn list_everywhere(
     }
 }
 
+/// Whether the same question may be answered later.
+pub(crate) fn is_passing(code: ErrorCode) -> bool {
+    code.is_retriable() || code == ErrorCode::UNKNOWN_SERVER_ERROR
+}
+
 fn broker_error(code: ErrorCode, node: NodeId) -> Error {
     kafka_client::Error::broker(code, Api::ListOffsets, Some(node), None).into()
 }
 
 async fn by_leader(
     client: &Client,
-    open: &[(TopicPartition, Offset)],
+    open: &BTreeMap<TopicPartition, Offset>,
     deadline: Instant,
 ) -> Result<BTreeMap<NodeId, Vec<Query>>> {
     let mut by_leader: BTreeMap<NodeId, Vec<Query>> = BTreeMap::new();
@@ -207,7 +220,7 @@ pub(crate) async fn end_of_epochs(
             let end = (partition.leader_epoch >= 0 && partition.end_offset >= 0)
                 .then_some((partition.leader_epoch, partition.end_offset));
             let result = if code.is_ok() { Ok(end) } else { Err(code) };
-            ends.insert((topic.topic.to_string(), partition.partition), result);
+            ends.entry((topic.topic.to_string(), partition.partition)).or_insert(result);
         }
     }
     Ok(queries

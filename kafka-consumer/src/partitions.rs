@@ -1,6 +1,6 @@
 //! A stream of streams: each partition this consumer is given, to be read by a task of its own until it is revoked.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::ops::Deref;
 use std::pin::Pin;
@@ -23,7 +23,8 @@ use crate::subscription::Claim;
 /// Gives a [`PartitionStream`] for each partition that is assigned, now and later.
 ///
 /// Keep polling it: it is what follows the group and commits. What is committed is what was acknowledged
-/// ([`PartitionRecord::ack`]) without a gap, so that a record in the hands of a slow task is never passed over.
+/// ([`PartitionRecord::ack`]) without a gap, so that a record in the hands of a slow task is never passed over. Dropping
+/// it drops the consumer: all streams end.
 ///
 /// When a partition is revoked its stream ends; the group waits until the records in the hands of tasks have been
 /// acknowledged or dropped, and commits them, before another consumer gets the partition. A stream that is dropped
@@ -35,7 +36,8 @@ pub struct Partitions {
 }
 
 impl Partitions {
-    pub(crate) fn new(consumer: Consumer) -> Self {
+    pub(crate) fn new(mut consumer: Consumer) -> Self {
+        consumer.stop_reading();
         consumer.shared().state().by_acks = true;
         Self { consumer, given: HashSet::new() }
     }
@@ -58,32 +60,29 @@ impl Partitions {
         let under_way = {
             let mut state = self.consumer.shared().state();
             let partitions = state.subscription.assignment();
-            state.subscription.start_revoking(&partitions);
-            state.wake_all();
+            state.stop(&partitions);
             state.acks_of(&partitions)
         };
-        for acks in under_way {
-            // Late records are left to the next owner.
-            let _ = tokio::time::timeout_at(deadline, acks.settled()).await;
-        }
-        self.consumer.end(deadline).await
+        self.consumer.end(under_way, deadline).await
     }
 
     /// A partition that nobody reads.
     fn next_claim(&mut self) -> Option<(Claim, TopicPartition, Arc<Acks>)> {
         let shared = Arc::clone(self.consumer.shared());
         let mut state = shared.state();
-        let claims: HashMap<Claim, TopicPartition> =
-            state.subscription.claims().map(|(claim, name)| (claim, name.clone())).collect();
-        self.given.retain(|claim| claims.contains_key(claim));
+        self.given.retain(|claim| state.subscription.is_assigned(*claim));
         for claim in std::mem::take(&mut state.dropped) {
             if self.given.remove(&claim) {
                 state.subscription.rewind(claim);
                 shared.fetch.notify_one();
             }
         }
-        let (claim, name) = claims.into_iter().find(|(claim, _)| !self.given.contains(claim))?;
+        let mut claims = state.subscription.claims();
+        let (claim, name) = claims.find(|(claim, _)| !self.given.contains(claim))?;
+        let name = name.clone();
+        drop(claims);
         let acks = Acks::new(claim, &shared);
+        // What was handed out by a stream before this one, and is still in the hands of tasks, is read again.
         state.acks.insert(claim, Arc::clone(&acks));
         self.given.insert(claim);
         Some((claim, name, acks))
@@ -104,8 +103,8 @@ impl Stream for Partitions {
         match this.next_claim() {
             Some((claim, partition, acks)) => {
                 let shared = Arc::clone(this.consumer.shared());
-                let reader = Reader::new(Source::One(claim), shared.config.max_decompressed_bytes);
-                Poll::Ready(Some(Ok(PartitionStream { partition, claim, reader, acks, shared })))
+                let reader = Reader::new(Source::One(claim, acks), shared.config.max_decompressed_bytes);
+                Poll::Ready(Some(Ok(PartitionStream { partition, claim, reader, shared })))
             }
             None => this.consumer.wait(),
         }
@@ -122,7 +121,6 @@ pub struct PartitionStream {
     partition: TopicPartition,
     claim: Claim,
     reader: Reader,
-    acks: Arc<Acks>,
     shared: Arc<Shared>,
 }
 
@@ -148,10 +146,7 @@ impl Stream for PartitionStream {
             group.polls().touch();
         }
         Poll::Ready(match ready!(this.reader.poll_record(cx, &this.shared)) {
-            Some(Ok((_, record))) => {
-                let ack = this.acks.hand_out(record.offset + 1, record.leader_epoch);
-                Some(Ok(PartitionRecord { record, ack }))
-            }
+            Some(Ok((record, ack))) => ack.map(|ack| Ok(PartitionRecord { record, ack })),
             Some(Err(error)) => Some(Err(error)),
             None => None,
         })

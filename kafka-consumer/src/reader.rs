@@ -5,37 +5,40 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use kafka_client::TopicPartition;
 use kafka_wire::compression::{Compression, Decompressor};
-use kafka_wire::record_batch::{BatchError, DecodedBatch, RawBatch, RecordReader};
+use kafka_wire::record_batch::{BatchError, DecodedBatch, OwnedRecord, RawBatch, RecordReader};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::acks::{Ack, Acks};
+use crate::buffer::Piece;
+use crate::error::{ErrorKind, Result};
 use crate::record::{Batch, ConsumerRecord, Place};
 use crate::shared::{Shared, State};
-use crate::subscription::{Claim, Queued, Ticket, Turn};
+use crate::subscription::{Claim, Next, Ticket, Turn};
 
 /// Batches that are opened ahead of the application, to bound what decompression may take.
 const AHEAD: usize = 2;
 
 /// What a reader reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Source {
     /// Every partition, in turn.
     All,
-    /// One, until it is revoked.
-    One(Claim),
+    /// One, until it is revoked; what is handed out of it is to be acknowledged.
+    One(Claim, Arc<Acks>),
 }
 
 type Opened = std::result::Result<DecodedBatch, BatchError>;
 
 #[derive(Debug)]
 enum Opening {
-    /// There is nothing to hand out, only a part of the log to step over.
-    Gap,
+    /// There is nothing to open: a gap in the log, or an error.
+    None,
     Done(Opened),
     Elsewhere(JoinHandle<Opened>),
 }
@@ -44,17 +47,24 @@ enum Opening {
 struct Job {
     ticket: Ticket,
     partition: TopicPartition,
-    queued: Queued,
+    next: Next,
     opening: Opening,
+}
+
+/// A batch that may be handed out.
+#[derive(Debug)]
+struct Open {
+    ticket: Ticket,
+    place: Place,
+    decoded: DecodedBatch,
+    piece: Piece,
 }
 
 /// The batch whose records are being handed out one by one.
 #[derive(Debug)]
 struct Current {
-    ticket: Ticket,
-    place: Place,
+    open: Open,
     records: RecordReader,
-    queued: Queued,
 }
 
 /// Reads a [`Source`].
@@ -64,7 +74,7 @@ pub(crate) struct Reader {
     ahead: VecDeque<Job>,
     current: Option<Current>,
     /// What was handed out last: asking for more says that the application is done with it.
-    last: Option<Ticket>,
+    last: Option<Claim>,
     decompressor: Decompressor,
 }
 
@@ -81,8 +91,18 @@ impl Reader {
 
     /// The application asks for more, so it is done with what it has.
     pub(crate) fn acknowledge_last(&mut self, state: &mut State) {
-        if let Some(ticket) = self.last.take() {
-            state.subscription.ack_position(ticket);
+        if let Some(claim) = self.last.take() {
+            state.subscription.ack_handed(claim);
+        }
+    }
+
+    /// Puts everything back that was not handed out, for others to read.
+    pub(crate) fn stop(&mut self, state: &mut State) {
+        while let Some(ticket) = self.ahead.back().map(|job| job.ticket) {
+            self.give_back(state, ticket);
+        }
+        if let Some(ticket) = self.current.as_ref().map(|current| current.open.ticket) {
+            self.give_back(state, ticket);
         }
     }
 
@@ -91,7 +111,7 @@ impl Reader {
         &mut self,
         cx: &mut Context<'_>,
         shared: &Shared,
-    ) -> Poll<Option<Result<(Ticket, ConsumerRecord)>>> {
+    ) -> Poll<Option<Result<(ConsumerRecord, Option<Ack>)>>> {
         loop {
             if let Some(record) = self.next_of_current(shared) {
                 return Poll::Ready(Some(Ok(record)));
@@ -99,8 +119,9 @@ impl Reader {
             match ready!(self.poll_open(cx, shared)) {
                 None => return Poll::Ready(None),
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                Some(Ok((ticket, place, decoded, queued, _))) => {
-                    self.current = Some(Current { ticket, place, records: decoded.into_reader(), queued });
+                Some(Ok(open)) => {
+                    let records = open.decoded.clone().into_reader();
+                    self.current = Some(Current { open, records });
                 }
             }
         }
@@ -112,67 +133,100 @@ impl Reader {
         cx: &mut Context<'_>,
         shared: &Shared,
     ) -> Poll<Option<Result<Batch>>> {
-        if let Some(current) = self.current.take() {
-            // It is opened again, which is rare and cheaper than another kind of batch.
-            shared.state().subscription.give_back(current.ticket, current.queued);
-        }
-        match ready!(self.poll_open(cx, shared)) {
-            None => Poll::Ready(None),
-            Some(Err(error)) => Poll::Ready(Some(Err(error))),
-            Some(Ok((ticket, place, decoded, queued, from))) => {
-                let next_offset = queued.next_offset;
-                shared.state().subscription.advance(ticket, next_offset, queued.leader_epoch);
-                self.last = Some(ticket);
-                Poll::Ready(Some(Ok(Batch { place, decoded, from, next_offset })))
-            }
-        }
-    }
-
-    fn next_of_current(&mut self, shared: &Shared) -> Option<(Ticket, ConsumerRecord)> {
-        let current = self.current.as_mut()?;
-        let mut state = shared.state();
-        match state.subscription.turn(current.ticket) {
-            Turn::Yes(position) => {
-                // That the records can be read was seen when the batch was opened.
-                let record = current.records.find_map(|record| record.ok().filter(|r| r.offset >= position));
-                let ended = record.is_none() || current.records.remaining() == 0;
-                let next = match &record {
-                    Some(record) if !ended => record.offset + 1,
-                    _ => current.queued.next_offset,
-                };
-                state.subscription.advance(current.ticket, next, current.queued.leader_epoch);
-                drop(state);
-                let handed_out = record.map(|record| {
-                    self.last = Some(current.ticket);
-                    (current.ticket, ConsumerRecord::new(&current.place, record))
-                });
-                if ended {
-                    self.current = None;
-                }
-                handed_out
-            }
-            turn => {
-                if turn == Turn::Paused
-                    && let Some(current) = self.current.take()
-                {
-                    state.subscription.give_back(current.ticket, current.queued);
-                }
-                self.current = None;
-                None
-            }
-        }
-    }
-
-    /// The next batch that may be handed out, with the position before it.
-    #[allow(clippy::type_complexity, reason = "two callers, side by side")]
-    fn poll_open(
-        &mut self,
-        cx: &mut Context<'_>,
-        shared: &Shared,
-    ) -> Poll<Option<Result<(Ticket, Place, DecodedBatch, Queued, i64)>>> {
         loop {
-            if let Some(end) = self.fill(cx, shared) {
-                return end;
+            let open = match self.current.take() {
+                Some(current) => current.open,
+                None => match ready!(self.poll_open(cx, shared)) {
+                    None => return Poll::Ready(None),
+                    Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                    Some(Ok(open)) => open,
+                },
+            };
+            let mut state = shared.state();
+            let from = match state.subscription.turn(open.ticket) {
+                Turn::Yes(position) => position,
+                Turn::Stale => continue,
+                Turn::Paused => {
+                    let ticket = open.ticket;
+                    let records = open.decoded.clone().into_reader();
+                    self.current = Some(Current { open, records });
+                    self.give_back(&mut state, ticket);
+                    continue;
+                }
+            };
+            let Open { ticket, place, decoded, piece } = open;
+            let is_empty =
+                from > decoded.header.base_offset && !decoded.records().flatten().any(|r| r.offset >= from);
+            let next_offset = piece.next_offset;
+            if is_empty {
+                step_over(shared, &mut state, ticket, piece);
+                continue;
+            }
+            let mut wake = state.subscription.advance(ticket, next_offset, piece.leader_epoch);
+            self.last = state.subscription.claim_of(ticket);
+            drop(piece);
+            wake |= state.subscription.has_room_again();
+            drop(state);
+            if wake {
+                shared.fetch.notify_one();
+            }
+            return Poll::Ready(Some(Ok(Batch { place, decoded, from, next_offset })));
+        }
+    }
+
+    fn next_of_current(&mut self, shared: &Shared) -> Option<(ConsumerRecord, Option<Ack>)> {
+        let Current { open, records } = self.current.as_mut()?;
+        let ticket = open.ticket;
+        let mut state = shared.state();
+        let position = match state.subscription.turn(ticket) {
+            Turn::Yes(position) => position,
+            Turn::Stale => {
+                self.current = None;
+                return None;
+            }
+            Turn::Paused => {
+                self.give_back(&mut state, ticket);
+                return None;
+            }
+        };
+        // That the records can be read was seen when the batch was opened.
+        let record = records.find_map(|record| record.ok().filter(|record| record.offset >= position));
+        let ended = record.is_none() || records.remaining() == 0;
+        let epoch = open.piece.leader_epoch;
+        let next_offset = match &record {
+            Some(record) if !ended => record.offset + 1,
+            _ => open.piece.next_offset,
+        };
+        let handed_out = record.map(|record: OwnedRecord| {
+            // Together with the position: or a revocation could come between the two, and not wait for the record.
+            let ack = match &self.source {
+                Source::All => None,
+                Source::One(_, acks) => Some(acks.hand_out(next_offset, epoch)),
+            };
+            (record, ack)
+        });
+        let mut wake = match &handed_out {
+            Some(_) => state.subscription.advance(ticket, next_offset, epoch),
+            None => state.subscription.step_over(ticket, next_offset, epoch),
+        };
+        self.last = state.subscription.claim_of(ticket).filter(|_| handed_out.is_some()).or(self.last);
+        let handed_out = handed_out.map(|(record, ack)| (ConsumerRecord::new(&open.place, record), ack));
+        if ended {
+            self.current = None;
+            wake |= state.subscription.has_room_again();
+        }
+        drop(state);
+        if wake {
+            shared.fetch.notify_one();
+        }
+        handed_out
+    }
+
+    /// The next batch that may be handed out.
+    fn poll_open(&mut self, cx: &mut Context<'_>, shared: &Shared) -> Poll<Option<Result<Open>>> {
+        loop {
+            if self.fill(cx, shared) {
+                return Poll::Ready(None);
             }
             let Some(job) = self.ahead.front_mut() else { return Poll::Pending };
             if let Opening::Elsewhere(task) = &mut job.opening {
@@ -181,119 +235,127 @@ impl Reader {
                 let opened = opened.unwrap_or(Err(BatchError::Malformed("its codec failed")));
                 job.opening = Opening::Done(opened);
             }
-            let Some(job) = self.ahead.pop_front() else { continue };
+            let ticket = job.ticket;
             let mut state = shared.state();
-            let position = match state.subscription.turn(job.ticket) {
+            let position = match state.subscription.turn(ticket) {
                 Turn::Yes(position) => position,
-                Turn::Stale => continue,
+                Turn::Stale => {
+                    self.ahead.pop_front();
+                    continue;
+                }
                 Turn::Paused => {
-                    self.give_back(&mut state, job);
+                    self.give_back(&mut state, ticket);
                     continue;
                 }
             };
-            match job.opening {
-                Opening::Done(Ok(decoded)) => {
+            let Some(Job { partition, next, opening, .. }) = self.ahead.pop_front() else { continue };
+            let (piece, source) = match (next, opening) {
+                (Next::Error(error), _) => return Poll::Ready(Some(Err(error))),
+                (Next::Unreadable(source), _) => (None, source),
+                (Next::Piece(piece), Opening::Done(Ok(decoded))) => {
                     let place = Place {
-                        partition: job.partition,
-                        leader_epoch: job.queued.leader_epoch,
+                        partition,
+                        leader_epoch: piece.leader_epoch,
                         timestamp_type: decoded.header.timestamp_type(),
                     };
-                    return Poll::Ready(Some(Ok((job.ticket, place, decoded, job.queued, position))));
+                    return Poll::Ready(Some(Ok(Open { ticket, place, decoded, piece })));
                 }
-                Opening::Done(Err(source)) => {
-                    state.subscription.corrupt(job.ticket, Instant::now());
-                    drop(state);
-                    shared.fetch.notify_one();
-                    let offset = job.queued.batch.as_ref().map_or(position, |batch| batch.header.base_offset);
-                    let error = ErrorKind::Corrupt { partition: job.partition, offset, source };
-                    return Poll::Ready(Some(Err(error.into())));
+                (Next::Piece(piece), Opening::Done(Err(source))) => (Some(piece), source),
+                (Next::Piece(piece), _) => {
+                    step_over(shared, &mut state, ticket, piece);
+                    continue;
                 }
-                _ => state.subscription.advance(job.ticket, job.queued.next_offset, job.queued.leader_epoch),
-            }
+            };
+            state.subscription.corrupt(ticket, Instant::now());
+            drop(state);
+            shared.fetch.notify_one();
+            let batch = piece.as_ref().and_then(|piece| piece.batch.as_ref());
+            let offset = batch.map_or(position, |batch| batch.header.base_offset);
+            return Poll::Ready(Some(Err(ErrorKind::Corrupt { partition, offset, source }.into())));
         }
     }
 
-    /// Takes as much as may be opened ahead; gives an error or the end of the source, if that is what comes next.
-    fn fill<T>(&mut self, cx: &mut Context<'_>, shared: &Shared) -> Option<Poll<Option<Result<T, Error>>>> {
+    /// Takes as much as may be opened ahead; tells whether the source has ended.
+    fn fill(&mut self, cx: &Context<'_>, shared: &Shared) -> bool {
         while self.ahead.len() < AHEAD {
-            let slow = |job: &Job| matches!(job.opening, Opening::Elsewhere(_));
-            if self.ahead.back().is_some_and(|job| !slow(job)) {
-                return None;
+            let is_slow = |job: &Job| matches!(job.opening, Opening::Elsewhere(_));
+            if self.ahead.back().is_some_and(|job| !is_slow(job)) {
+                return false;
             }
             let mut state = shared.state();
-            let taken = match self.source {
+            let taken = match &self.source {
                 Source::All => state.subscription.take(),
-                Source::One(claim) => state.subscription.take_from(claim),
+                Source::One(claim, _) => state.subscription.take_from(*claim),
             };
-            match taken {
-                None if !self.ahead.is_empty() => return None,
-                None => return self.wait(cx, &mut state),
-                // What was taken before the error goes first; the error waits with the partition.
-                Some(Err(error)) if self.ahead.is_empty() => return Some(Poll::Ready(Some(Err(error)))),
-                Some(Err(error)) => {
-                    self.put_off(&mut state, error);
-                    return None;
-                }
-                Some(Ok(taken)) => {
-                    drop(state);
-                    if taken.wake_fetcher {
-                        shared.fetch.notify_one();
-                    }
-                    let opening = match taken.queued.batch.clone() {
-                        None => Opening::Gap,
-                        Some(batch) => self.open(batch, shared.config.check_crcs),
-                    };
-                    self.ahead.push_back(Job {
-                        ticket: taken.ticket,
-                        partition: taken.partition,
-                        queued: taken.queued,
-                        opening,
-                    });
-                }
+            let Some(taken) = taken else {
+                return self.ahead.is_empty() && self.wait(cx, shared, &mut state);
+            };
+            drop(state);
+            if taken.wake_fetcher {
+                shared.fetch.notify_one();
             }
+            let opening = match &taken.next {
+                Next::Piece(Piece { batch: Some(batch), .. }) => self.open(batch, shared.config.check_crcs),
+                _ => Opening::None,
+            };
+            let (ticket, partition, next) = (taken.ticket, taken.partition, taken.next);
+            self.ahead.push_back(Job { ticket, partition, next, opening });
         }
-        None
+        false
     }
 
-    fn wait<T>(&self, cx: &Context<'_>, state: &mut State) -> Option<Poll<Option<Result<T, Error>>>> {
-        match self.source {
-            Source::All => state.reader = Some(cx.waker().clone()),
-            Source::One(claim) if state.subscription.is_assigned(claim) && !state.closed => {
-                state.streams.insert(claim, cx.waker().clone());
+    /// Waits for more; tells whether there is none to come.
+    fn wait(&self, cx: &Context<'_>, shared: &Shared, state: &mut State) -> bool {
+        let claim = match &self.source {
+            Source::All => {
+                state.reader = Some(cx.waker().clone());
+                None
             }
-            Source::One(_) => return Some(Poll::Ready(None)),
+            Source::One(claim, _) if state.subscription.is_assigned(*claim) && !state.closed => {
+                state.streams.insert(*claim, cx.waker().clone());
+                Some(*claim)
+            }
+            Source::One(..) => return true,
+        };
+        if state.subscription.await_more(claim) {
+            shared.fetch.notify_one();
         }
-        None
+        false
     }
 
-    fn put_off(&self, state: &mut State, error: Error) {
-        if let Some(job) = self.ahead.back() {
-            state.subscription.put_off(job.ticket, error);
-        }
-    }
-
-    /// A paused partition keeps what was fetched of it: everything taken goes back, the last one first.
-    fn give_back(&mut self, state: &mut State, first: Job) {
-        let ticket = first.ticket;
+    /// Puts back everything taken of a partition, which keeps what was fetched of it: the last piece first.
+    fn give_back(&mut self, state: &mut State, ticket: Ticket) {
         let (mut same, rest): (VecDeque<Job>, VecDeque<Job>) =
             self.ahead.drain(..).partition(|job| job.ticket == ticket);
         self.ahead = rest;
-        same.push_front(first);
-        for job in same.into_iter().rev() {
-            state.subscription.give_back(ticket, job.queued);
+        while let Some(job) = same.pop_back() {
+            state.subscription.give_back(ticket, job.next);
+        }
+        if let Some(current) = self.current.take_if(|current| current.open.ticket == ticket) {
+            state.subscription.give_back(ticket, Next::Piece(current.open.piece));
         }
     }
 
-    fn open(&mut self, batch: RawBatch, check_crc: bool) -> Opening {
+    fn open(&mut self, batch: &RawBatch, check_crc: bool) -> Opening {
         match batch.header.compression() {
             Compression::Gzip | Compression::Zstd => {
                 let limit = self.decompressor.limit();
+                let batch = batch.clone();
                 Opening::Elsewhere(tokio::task::spawn_blocking(move || {
                     open(&batch, check_crc, &mut Decompressor::new(limit))
                 }))
             }
-            _ => Opening::Done(open(&batch, check_crc, &mut self.decompressor)),
+            _ => Opening::Done(open(batch, check_crc, &mut self.decompressor)),
         }
+    }
+}
+
+fn step_over(shared: &Shared, state: &mut State, ticket: Ticket, piece: Piece) {
+    let mut wake = state.subscription.step_over(ticket, piece.next_offset, piece.leader_epoch);
+    drop(piece);
+    wake |= state.subscription.has_room_again();
+    if wake {
+        shared.fetch.notify_one();
     }
 }
 

@@ -1,6 +1,7 @@
 //! What happens when the group gives this consumer partitions or takes them: the application's hook, and the steps
 //! around it.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use kafka_client::TopicPartition;
 use tokio::sync::mpsc;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::group::{GroupEvent, Release};
 use crate::handle::ConsumerHandle;
 
@@ -60,8 +61,12 @@ impl RebalanceListener for NoListener {}
 /// to the future that began it.
 pub(crate) struct Rebalance {
     events: Option<mpsc::UnboundedReceiver<GroupEvent>>,
+    /// Came while a step was under way.
+    waiting: VecDeque<GroupEvent>,
     listener: Arc<dyn RebalanceListener>,
-    step: Option<Pin<Box<dyn Future<Output = Result<()>> + Send>>>,
+    step: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// Why the membership is over, if it is: nothing is read any more.
+    ended: Option<Error>,
 }
 
 impl Rebalance {
@@ -69,59 +74,70 @@ impl Rebalance {
         events: Option<mpsc::UnboundedReceiver<GroupEvent>>,
         listener: Arc<dyn RebalanceListener>,
     ) -> Self {
-        Self { events, listener, step: None }
+        Self { events, waiting: VecDeque::new(), listener, step: None, ended: None }
     }
 
     /// Takes every step that is due. Ready when there is none under way, so that records may be handed out.
+    ///
+    /// # Errors
+    /// The end of the membership, with every call.
     pub(crate) fn poll_steps(&mut self, cx: &mut Context<'_>, consumer: &ConsumerHandle) -> Poll<Result<()>> {
         loop {
+            self.poll_events(cx, consumer);
             if let Some(step) = &mut self.step {
-                let result = ready!(step.as_mut().poll(cx));
+                ready!(step.as_mut().poll(cx));
                 self.step = None;
-                result?;
+                continue;
             }
-            let Some(events) = &mut self.events else { return Poll::Ready(Ok(())) };
-            match events.poll_recv(cx) {
-                Poll::Ready(Some(event)) => {
+            match self.waiting.pop_front() {
+                Some(GroupEvent::Failed(source)) => {
+                    let group = consumer.config().group_id.clone().unwrap_or_default();
+                    self.ended = Some(ErrorKind::MembershipEnded { group, source }.into());
+                }
+                Some(event) => {
                     let (consumer, listener) = (consumer.clone(), Arc::clone(&self.listener));
                     self.step = Some(Box::pin(async move { step(&consumer, &*listener, event).await }));
                 }
+                None => return Poll::Ready(self.ended.clone().map_or(Ok(()), Err)),
+            }
+        }
+    }
+
+    fn poll_events(&mut self, cx: &mut Context<'_>, consumer: &ConsumerHandle) {
+        while let Some(events) = &mut self.events {
+            match events.poll_recv(cx) {
+                Poll::Ready(Some(event)) => {
+                    if let GroupEvent::Lost(partitions) = &event {
+                        // Others may have them already: their streams must not wait for the steps before.
+                        consumer.shared().state().stop(partitions);
+                    }
+                    self.waiting.push_back(event);
+                }
                 Poll::Ready(None) => self.events = None,
-                Poll::Pending => return Poll::Ready(Ok(())),
+                Poll::Pending => return,
             }
         }
     }
 }
 
-async fn step(consumer: &ConsumerHandle, listener: &dyn RebalanceListener, event: GroupEvent) -> Result<()> {
+async fn step(consumer: &ConsumerHandle, listener: &dyn RebalanceListener, event: GroupEvent) {
+    let shared = consumer.shared();
     match event {
-        GroupEvent::Assigned(partitions) => {
-            if partitions.is_empty() {
-                return Ok(());
-            }
+        GroupEvent::Assigned(partitions) if !partitions.is_empty() => {
             tracing::debug!(?partitions, "partitions assigned");
-            let shared = consumer.shared();
-            {
-                let mut state = shared.state();
-                state.track(&partitions);
-                state.subscription.assign(partitions.iter().cloned(), true);
-            }
+            shared.state().assign(&partitions, true);
             listener.assigned(consumer, &partitions).await;
             shared.state().wake_all();
             shared.fetch.notify_one();
-            Ok(())
         }
-        GroupEvent::Revoked(partitions, release) => {
-            revoke(consumer, listener, &partitions, release).await;
-            Ok(())
-        }
+        GroupEvent::Revoked(partitions, release) => revoke(consumer, listener, &partitions, release).await,
         GroupEvent::Lost(partitions) => {
             tracing::warn!(?partitions, "partitions lost");
-            drop_partitions(consumer, &partitions);
+            shared.state().unassign(&partitions);
+            shared.fetch.notify_one();
             listener.lost(consumer, &partitions).await;
-            Ok(())
         }
-        GroupEvent::Failed(error) => Err(error),
+        GroupEvent::Assigned(_) | GroupEvent::Failed(_) => {}
     }
 }
 
@@ -135,33 +151,20 @@ async fn revoke(
     let shared = consumer.shared();
     let under_way = {
         let mut state = shared.state();
-        state.subscription.start_revoking(partitions);
-        state.wake_all();
+        state.stop(partitions);
         state.acks_of(partitions)
     };
     for acks in under_way {
         acks.settled().await;
     }
     listener.revoked(consumer, partitions).await;
-    let offsets = if shared.config.auto_commit {
-        shared.state().subscription.acked(Some(partitions))
-    } else {
-        Default::default()
+    let offsets = {
+        let mut state = shared.state();
+        let auto_commit = shared.config.auto_commit;
+        let offsets = auto_commit.then(|| state.subscription.acked(Some(partitions)));
+        state.unassign(partitions);
+        offsets.unwrap_or_default()
     };
-    drop_partitions(consumer, partitions);
-    release.with(offsets);
-}
-
-fn drop_partitions(consumer: &ConsumerHandle, partitions: &[TopicPartition]) {
-    let shared = consumer.shared();
-    let mut state = shared.state();
-    for partition in partitions {
-        if let Some(claim) = state.subscription.claim(partition) {
-            state.acks.remove(&claim);
-        }
-    }
-    state.subscription.unassign(partitions);
-    state.wake_all();
-    drop(state);
     shared.fetch.notify_one();
+    release.with(offsets);
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-use kafka_client::raw::{Owner, Tracked};
+use kafka_client::raw::Tracked;
 use kafka_client::{Client, TopicPartition};
 use tokio::sync::Notify;
 
@@ -16,8 +16,6 @@ use crate::subscription::{Claim, Subscription};
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) client: Client,
-    /// Of the fetch and group connections, which close with the consumer.
-    pub(crate) owner: Owner,
     pub(crate) config: ConsumerConfig,
     pub(crate) group: Option<GroupHandle>,
     /// Wakes the fetcher: there is room, or something else to ask for.
@@ -29,7 +27,10 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) subscription: Subscription,
-    pub(crate) tracked: Tracked,
+    /// The topics that were subscribed to.
+    _subscribed: Tracked,
+    /// Those of the partitions that are assigned.
+    assigned: Tracked,
     /// The task that reads all partitions.
     pub(crate) reader: Option<Waker>,
     /// The tasks that read one partition each.
@@ -47,14 +48,15 @@ impl Shared {
     pub(crate) fn new(
         client: Client,
         config: ConsumerConfig,
-        owner: Owner,
         group: Option<GroupHandle>,
         subscription: Subscription,
-        tracked: Tracked,
+        subscribed: Tracked,
     ) -> Arc<Self> {
+        let no_topics: [Arc<str>; 0] = [];
         let state = State {
             subscription,
-            tracked,
+            _subscribed: subscribed,
+            assigned: client.refresher().track(no_topics, config.allow_auto_create_topics),
             reader: None,
             streams: HashMap::new(),
             acks: HashMap::new(),
@@ -62,7 +64,7 @@ impl Shared {
             by_acks: false,
             closed: false,
         };
-        Arc::new(Self { client, owner, config, group, fetch: Notify::new(), state: Mutex::new(state) })
+        Arc::new(Self { client, config, group, fetch: Notify::new(), state: Mutex::new(state) })
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -73,18 +75,29 @@ impl Shared {
 impl State {
     /// Wakes whoever reads this partition.
     pub(crate) fn wake(&mut self, claim: Option<Claim>) {
-        if let Some(reader) = self.reader.take() {
+        let reader = if self.by_acks {
+            claim.and_then(|claim| self.streams.remove(&claim))
+        } else {
+            self.reader.take()
+        };
+        if let Some(reader) = reader {
             reader.wake();
-        }
-        if let Some(stream) = claim.and_then(|claim| self.streams.remove(&claim)) {
-            stream.wake();
         }
     }
 
     /// Wakes everybody: an assignment changed, or it is over.
     pub(crate) fn wake_all(&mut self) {
-        self.wake(None);
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
         self.streams.drain().for_each(|(_, stream)| stream.wake());
+    }
+
+    /// Another reader than before takes the partition's records; what the old one handed out does not count any more.
+    pub(crate) fn restart_acks(&self, claim: Option<Claim>) {
+        if let Some(acks) = claim.and_then(|claim| self.acks.get(&claim)) {
+            acks.restart();
+        }
     }
 
     /// What is under way with these partitions.
@@ -99,10 +112,33 @@ impl State {
         !self.by_acks || self.acks.values().all(|acks| acks.is_settled())
     }
 
-    /// Lets the metadata be kept for the topics of these partitions.
-    pub(crate) fn track(&mut self, partitions: &[TopicPartition]) {
+    /// Begins to read partitions; `committed` says whether a group may have an offset for them.
+    pub(crate) fn assign(&mut self, partitions: &[TopicPartition], committed: bool) {
         for partition in partitions {
-            self.tracked.add(Arc::clone(&partition.topic));
+            self.assigned.add(Arc::clone(&partition.topic));
         }
+        self.subscription.assign(partitions.iter().cloned(), committed);
+    }
+
+    /// Forgets partitions, and their topics unless others of them are read or they are subscribed to.
+    pub(crate) fn unassign(&mut self, partitions: &[TopicPartition]) {
+        for partition in partitions {
+            if let Some(claim) = self.subscription.claim(partition) {
+                self.acks.remove(&claim);
+            }
+        }
+        self.subscription.unassign(partitions);
+        for partition in partitions {
+            if !self.subscription.is_topic_assigned(&partition.topic) {
+                self.assigned.remove(&partition.topic);
+            }
+        }
+        self.wake_all();
+    }
+
+    /// Stops reading partitions at once, while what is to be done about them is still to come.
+    pub(crate) fn stop(&mut self, partitions: &[TopicPartition]) {
+        self.subscription.start_revoking(partitions);
+        self.wake_all();
     }
 }

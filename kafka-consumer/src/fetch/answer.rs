@@ -1,189 +1,230 @@
 //! Takes a fetch response apart and hands each partition's part to the subscription.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use kafka_client::raw::Broker;
-use kafka_client::{IsolationLevel, NodeId, TopicPartition};
+use kafka_client::raw::{Broker, Metadata};
+use kafka_client::{IsolationLevel, NodeId};
 use kafka_wire::address::NodeAddress;
-use kafka_wire::compression::Decompressor;
 use kafka_wire::error_code::ErrorCode;
-use kafka_wire::fetch::{PartitionResponseView, ResponseView};
-use kafka_wire::record_batch::{BatchError, batches};
+use kafka_wire::fetch::{LeaderHint, PartitionResponseView, ResponseView};
+use kafka_wire::record_batch::BatchError;
 use tokio::time::Instant;
 
 use super::Fetched;
-use super::aborted::{Aborted, AbortedFilter};
-use super::session::FetchSession;
+use super::session::{Asked, FetchSession};
+use crate::buffer::{Aborted, AbortedFilter, Frame, Run};
 use crate::error::{Error, ErrorKind};
-use crate::shared::{Shared, State};
-use crate::subscription::{Queued, Ticket};
+use crate::shared::Shared;
+use crate::subscription::{Fit, Ticket};
 
-/// Marks a control batch of a transaction is small; what does not fit into this is none.
-const MAX_CONTROL_BATCH: usize = 1 << 20;
-
-pub(super) fn take(shared: &Shared, node: NodeId, session: &mut FetchSession, fetched: &Fetched) {
+/// Takes an answer; returns whether anything came of it, be it an error.
+pub(super) fn take(shared: &Shared, node: NodeId, session: &mut FetchSession, fetched: &Fetched) -> bool {
     let response = match ResponseView::decode(fetched.version, &fetched.body) {
         Ok(response) => response,
         Err(error) => {
-            tracing::warn!(node, %error, "a fetch response cannot be read");
-            fail_all(shared, node, session, None);
-            return;
+            unreadable(shared, session, fetched.connection.fail(error).into());
+            return true;
         }
     };
     let code = ErrorCode(response.error_code);
     if !code.is_ok() {
         tracing::debug!(node, %code, "the broker refused a fetch");
-        fail_all(shared, node, session, Some(code));
-        return;
+        refused(shared, node, session, code);
+        return true;
     }
-    session.answered(response.session_id);
-    let brokers: Vec<Broker> = response
-        .node_endpoints
-        .filter_map(|endpoint| {
-            let port =
-                u16::try_from(endpoint.port).ok().filter(|port| *port != 0 && !endpoint.host.is_empty())?;
-            Some(Broker::new(endpoint.node_id, NodeAddress::new(endpoint.host, port)))
-        })
-        .collect();
-    let mut stale_metadata = false;
-    let mut hints = Vec::new();
+    let mut answer = Answer {
+        shared,
+        node,
+        metadata: shared.client.metadata(),
+        body: &fetched.body,
+        frame: None,
+        stale_metadata: false,
+        hints: Vec::new(),
+        is_useful: false,
+    };
     let mut out_of_step = false;
-    {
-        let mut state = shared.state();
-        let now = Instant::now();
-        for part in response.partitions() {
-            let Some((partition, ticket, offset)) = session.asked(part.topic, part.status.index) else {
-                // What was not asked for is not ours to judge, but the session is not what we think it is.
-                out_of_step = true;
-                continue;
-            };
-            let code = ErrorCode(part.status.error_code);
-            if code.is_ok() {
-                data(&mut state, shared, node, ticket, &partition, offset, &part, &fetched.body, now);
-                continue;
-            }
-            stale_metadata |= state.subscription.fetch_failed(ticket, node, code, now);
-            if let Some(leader) = part.status.current_leader {
-                hints.push((partition, leader));
-            }
-            let claim = state.subscription.claim_of(ticket);
-            state.wake(claim);
+    for part in response.partitions() {
+        match session.asked(part.topic, part.status.index) {
+            Some(asked) => answer.part(asked, &part),
+            // What was not asked for is not ours to judge, but the session is not what we think it is.
+            None => out_of_step = true,
         }
     }
+    let left_out = session.left_out();
+    out_of_step |= !left_out.is_empty();
+    shared.state().subscription.node_failed(left_out, node, Instant::now());
+    session.answered(response.session_id);
     if out_of_step {
+        tracing::debug!(node, "the broker does not answer what it was asked");
         session.failed(None);
     }
-    for (partition, leader) in hints {
-        shared.client.refresher().leader_hint(&partition, leader.leader_id, leader.leader_epoch, &brokers);
+    let Answer { mut stale_metadata, hints, is_useful, .. } = answer;
+    if !hints.is_empty() {
+        let brokers: Vec<Broker> = response
+            .node_endpoints
+            .filter_map(|endpoint| {
+                let port = u16::try_from(endpoint.port).ok();
+                let port = port.filter(|port| *port != 0 && !endpoint.host.is_empty())?;
+                Some(Broker::new(endpoint.node_id, NodeAddress::new(endpoint.host, port)))
+            })
+            .collect();
+        for (asked, leader) in hints {
+            let refresher = shared.client.refresher();
+            if refresher.leader_hint(&asked.partition, leader.leader_id, leader.leader_epoch, &brokers) {
+                shared.state().subscription.retry_now(asked.ticket);
+            } else {
+                stale_metadata = true;
+            }
+        }
     }
     if stale_metadata {
         shared.client.refresher().request("a broker refused to serve a partition");
     }
+    is_useful
 }
 
-fn fail_all(shared: &Shared, node: NodeId, session: &mut FetchSession, code: Option<ErrorCode>) {
+/// Asking again may bring the same, so the caller has to know.
+fn unreadable(shared: &Shared, session: &mut FetchSession, error: Error) {
+    tracing::warn!(%error, "a fetch response cannot be read");
+    let mut state = shared.state();
+    let now = Instant::now();
+    for ticket in session.tickets() {
+        state.subscription.refuse(ticket, error.clone(), now);
+    }
+    state.wake_all();
+    session.failed(None);
+}
+
+fn refused(shared: &Shared, node: NodeId, session: &mut FetchSession, code: ErrorCode) {
     let session_is_gone = matches!(
         code,
-        Some(
-            ErrorCode::FETCH_SESSION_ID_NOT_FOUND
-                | ErrorCode::INVALID_FETCH_SESSION_EPOCH
-                | ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR
-        )
+        ErrorCode::FETCH_SESSION_ID_NOT_FOUND
+            | ErrorCode::INVALID_FETCH_SESSION_EPOCH
+            | ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR
     );
-    if !session_is_gone {
+    // A request that begins a session can be wrong about none.
+    if !session_is_gone || session.is_full() {
         shared.state().subscription.node_failed(session.tickets(), node, Instant::now());
+    }
+    if !session_is_gone || code == ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR {
         shared.client.refresher().request("a broker refused a fetch");
     }
-    session.failed(code);
+    session.failed(Some(code));
 }
 
-#[allow(clippy::too_many_arguments, reason = "one caller, and a struct would only name them twice")]
-fn data(
-    state: &mut State,
-    shared: &Shared,
+struct Answer<'a> {
+    shared: &'a Shared,
     node: NodeId,
-    ticket: Ticket,
-    partition: &TopicPartition,
-    offset: i64,
-    part: &PartitionResponseView<'_>,
-    body: &Bytes,
-    now: Instant,
-) {
-    let subscription = &mut state.subscription;
-    if !subscription.expects(ticket, offset) {
-        return;
-    }
-    let status = &part.status;
-    subscription.watermarks(
-        ticket,
-        status.high_watermark,
-        status.last_stable_offset,
-        status.log_start_offset,
-    );
-    if status.diverging_epoch.is_some() {
-        subscription.diverged(ticket);
-        return;
-    }
-    if status.preferred_read_replica >= 0 && status.preferred_read_replica != node && part.records.is_empty()
-    {
-        subscription.prefer(ticket, status.preferred_read_replica, now);
-        return;
-    }
-    if part.records.is_empty() {
-        return;
-    }
-    let mut filter = (shared.config.isolation == IsolationLevel::ReadCommitted).then(|| {
-        let aborted = part.aborted_transactions.map(|transaction| Aborted {
-            producer_id: transaction.producer_id,
-            first_offset: transaction.first_offset,
-        });
-        AbortedFilter::new(aborted.collect())
-    });
-    let mut decompressor = Decompressor::new(MAX_CONTROL_BATCH);
-    let mut woken = false;
-    let mut whole = 0;
-    let mut walk = batches(body.slice_ref(part.records));
-    let failure = loop {
-        let batch = match walk.next() {
-            None => break None,
-            Some(Ok(batch)) => batch,
-            Some(Err(error)) => break Some(error),
-        };
-        whole += 1;
-        let header = batch.header;
-        if header.last_offset() < offset {
-            continue;
+    metadata: Arc<Metadata>,
+    body: &'a Bytes,
+    /// The memory of the answer, if anything of it is kept.
+    frame: Option<Arc<Frame>>,
+    stale_metadata: bool,
+    hints: Vec<(Asked, LeaderHint)>,
+    is_useful: bool,
+}
+
+impl Answer<'_> {
+    fn part(&mut self, asked: Asked, part: &PartitionResponseView<'_>) {
+        let code = ErrorCode(part.status.error_code);
+        if code.is_ok() {
+            self.data(&asked, part);
+        } else {
+            self.error(asked, part, code);
         }
-        let admitted = match &mut filter {
-            Some(filter) => match filter.admits(&batch, &mut decompressor) {
-                Ok(admitted) => admitted,
-                Err(error) => break Some(error),
-            },
-            None => !header.is_control(),
-        };
-        woken |= subscription.push(
-            ticket,
-            Queued {
-                batch: (admitted && header.record_count > 0).then_some(batch),
-                next_offset: header.last_offset() + 1,
-                leader_epoch: (header.partition_leader_epoch >= 0).then_some(header.partition_leader_epoch),
-            },
-        );
-    };
-    // A broker sends the first batch whole, however large: a part of one alone can never become more.
-    let failure = failure.or_else(|| {
-        let available = walk.rest().len();
-        (whole == 0).then_some(BatchError::Truncated { needed: available + 1, available })
-    });
-    if let Some(source) = failure
-        && !woken
-    {
-        // Behind good batches the bad one comes first next time, and is told of then.
-        let error = Error::new(ErrorKind::Corrupt { partition: partition.clone(), offset, source });
-        subscription.fetch_corrupt(ticket, error, now);
-        woken = true;
     }
-    if woken {
-        let claim = subscription.claim_of(ticket);
+
+    fn error(&mut self, asked: Asked, part: &PartitionResponseView<'_>, code: ErrorCode) {
+        self.is_useful = true;
+        let (ticket, now) = (asked.ticket, Instant::now());
+        let mut state = self.shared.state();
+        let fit = state.subscription.fits(ticket, asked.offset, asked.topic_id);
+        if fit == Fit::OtherTopic && code == ErrorCode::OFFSET_OUT_OF_RANGE {
+            drop(state);
+            return self.created_anew(ticket);
+        }
+        let is_stale = state.subscription.fetch_failed(ticket, asked.offset, self.node, code, now);
+        let claim = state.subscription.claim_of(ticket);
+        state.wake(claim);
+        drop(state);
+        match part.status.current_leader.filter(|_| is_stale) {
+            Some(leader) => self.hints.push((asked, leader)),
+            None => self.stale_metadata |= is_stale,
+        }
+    }
+
+    fn data(&mut self, asked: &Asked, part: &PartitionResponseView<'_>) {
+        let (ticket, node, now) = (asked.ticket, self.node, Instant::now());
+        let status = &part.status;
+        {
+            let mut state = self.shared.state();
+            let subscription = &mut state.subscription;
+            match subscription.fits(ticket, asked.offset, asked.topic_id) {
+                Fit::Stale => return,
+                Fit::OtherTopic => {
+                    drop(state);
+                    return self.created_anew(ticket);
+                }
+                Fit::Yes => {}
+            }
+            subscription.watermarks(ticket, status.high_watermark, status.last_stable_offset);
+            if status.diverging_epoch.is_some() {
+                self.is_useful = true;
+                return subscription.diverged(ticket, now);
+            }
+            let preferred = status.preferred_read_replica;
+            if part.records.is_empty() && preferred >= 0 && preferred != node {
+                self.is_useful = true;
+                let is_known = self.metadata.broker(preferred).is_some();
+                self.stale_metadata |= !is_known;
+                return subscription.prefer(ticket, preferred, is_known, now);
+            }
+        }
+        if part.records.is_empty() {
+            return;
+        }
+        self.is_useful = true;
+        let (run, failure) = self.run(asked.offset, part);
+        let mut state = self.shared.state();
+        match (run, failure) {
+            // Behind good batches the bad one comes first next time, and is told of then.
+            (Some(run), _) if state.subscription.fits(ticket, asked.offset, asked.topic_id) == Fit::Yes => {
+                state.subscription.push(ticket, run, asked.topic_id);
+            }
+            (None, Some(source)) => {
+                let (partition, offset) = (asked.partition.clone(), asked.offset);
+                let error = Error::new(ErrorKind::Corrupt { partition, offset, source });
+                state.subscription.fetch_corrupt(ticket, error, now);
+            }
+            _ => return,
+        }
+        let claim = state.subscription.claim_of(ticket);
+        state.wake(claim);
+    }
+
+    /// Walks the batches, with nothing locked: there may be many.
+    fn run(&mut self, offset: i64, part: &PartitionResponseView<'_>) -> (Option<Run>, Option<BatchError>) {
+        let config = &self.shared.config;
+        let filter = (config.isolation == IsolationLevel::ReadCommitted).then(|| {
+            let aborted = part.aborted_transactions.map(|transaction| Aborted {
+                producer_id: transaction.producer_id,
+                first_offset: transaction.first_offset,
+            });
+            AbortedFilter::new(aborted.collect())
+        });
+        let frame =
+            self.frame.get_or_insert_with(|| self.shared.state().subscription.held().frame(self.body.len()));
+        Run::read(self.body.slice_ref(part.records), offset, filter, config.check_crcs, frame)
+    }
+
+    fn created_anew(&mut self, ticket: Ticket) {
+        self.is_useful = true;
+        let mut state = self.shared.state();
+        let claim = state.subscription.claim_of(ticket);
+        if state.subscription.created_anew(ticket) {
+            state.restart_acks(claim);
+        }
         state.wake(claim);
     }
 }

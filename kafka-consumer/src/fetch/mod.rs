@@ -1,11 +1,10 @@
 //! Keeps the consumer's buffer filled: one task that asks every leader for what the subscription's plan says, at most
 //! one fetch at a time from each, and feeds the answers back.
 
-mod aborted;
 mod answer;
 mod session;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,14 +14,13 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use kafka_client::raw::{Connection, Lane, Metadata, Owner};
-use kafka_client::{Client, ErrorKind as ClientErrorKind, NodeId, Offset, TopicId, TopicPartition};
+use kafka_client::{ErrorKind as ClientErrorKind, NodeId, Offset, TopicId, TopicPartition};
 use kafka_wire::api::{Api, VersionRange};
 use kafka_wire::error_code::ErrorCode;
 use kafka_wire::fetch::{FetchPartition, ForgottenPartition, Request, TopicRef};
 use tokio::time::Instant;
 
 use self::session::{FetchSession, SessionRequest};
-use crate::config::ConsumerConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::group::Committed;
 use crate::offsets::{self, Answers, EpochQuery, Found, Query};
@@ -34,19 +32,38 @@ const SESSIONS_SINCE: i16 = 7;
 /// The version from which topics are named by id.
 const TOPIC_IDS_SINCE: i16 = 13;
 
+/// The longest that a node rests whose answers come at once and bring nothing.
+const LONGEST_REST: Duration = Duration::from_secs(1);
+
 /// A fetch, as it was answered.
 #[derive(Debug)]
 struct Fetched {
+    connection: Connection,
     version: i16,
     body: Bytes,
+}
+
+/// What is kept of a node between two fetches from it.
+#[derive(Debug, Default)]
+struct Node {
+    session: FetchSession,
+    /// Answers in a row that came at once and brought nothing.
+    in_vain: u32,
 }
 
 /// What came of a piece of work.
 enum Done {
     Committed(Vec<(Ticket, TopicPartition)>, Result<Committed>),
-    Offsets(NodeId, Vec<LookupEntry>, Result<Answers<Found>>),
+    /// Places and beginnings in the order of the entries, and ends for those that need both.
+    Offsets(NodeId, Vec<LookupEntry>, Result<(Answers<Found>, Answers<Found>)>),
     Validated(Vec<ValidateEntry>, Result<Answers<Option<(i32, i64)>>>),
-    Fetched { node: NodeId, entries: Vec<FetchEntry>, session: FetchSession, result: Result<Fetched> },
+    Fetched {
+        id: NodeId,
+        entries: Vec<FetchEntry>,
+        node: Node,
+        sent: Instant,
+        result: Result<Fetched>,
+    },
 }
 
 type Running = Pin<Box<dyn Future<Output = Done> + Send>>;
@@ -54,15 +71,22 @@ type Running = Pin<Box<dyn Future<Output = Done> + Send>>;
 /// The task's state. It ends with the consumer, which aborts it.
 pub(crate) struct Fetcher {
     shared: Arc<Shared>,
-    /// Sessions of nodes that are not being asked at the moment.
-    sessions: HashMap<NodeId, FetchSession>,
-    busy: HashSet<NodeId>,
+    /// Of the connections to fetch on, which close with the consumer.
+    owner: Owner,
+    /// Nodes that are not being asked at the moment.
+    nodes: HashMap<NodeId, Node>,
+    /// Those that are, and how many bytes each may bring.
+    busy: HashMap<NodeId, usize>,
+    /// The sessions that brokers keep.
+    sessions: HashMap<NodeId, i32>,
     running: FuturesUnordered<Running>,
 }
 
 impl Fetcher {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, sessions: HashMap::new(), busy: HashSet::new(), running: FuturesUnordered::new() }
+    pub(crate) fn new(shared: Arc<Shared>, owner: Owner) -> Self {
+        let running = FuturesUnordered::new();
+        let (nodes, busy, sessions) = Default::default();
+        Self { shared, owner, nodes, busy, sessions, running }
     }
 
     /// Works until the consumer closes, then ends the sessions so that brokers need not remember them.
@@ -102,17 +126,18 @@ impl Fetcher {
             |partition| leader(&metadata, partition),
             |node| metadata.broker(node).is_some(),
         );
+        if plan.has_errors {
+            state.wake_all();
+        }
         drop(state);
-        let fetches = plan.work.iter().filter(|work| matches!(work, Work::Fetch { .. })).count();
-        let nodes = (self.busy.len() + fetches).max(1);
         for work in plan.work {
-            let running = self.start(work, nodes);
+            let running = self.start(work);
             self.running.push(running);
         }
         plan.wake_at
     }
 
-    fn start(&mut self, work: Work, nodes: usize) -> Running {
+    fn start(&mut self, work: Work) -> Running {
         let shared = Arc::clone(&self.shared);
         let deadline = Instant::now() + shared.client.config().request_timeout;
         match work {
@@ -140,15 +165,14 @@ impl Fetcher {
                 let ends = offsets::end_of_epochs(&shared.client, node, &queries, deadline).await;
                 Done::Validated(entries, ends)
             }),
-            Work::Fetch { node, entries } => {
-                self.busy.insert(node);
-                let mut session = self.sessions.remove(&node).unwrap_or_default();
-                let config = &shared.config;
-                let max_bytes = config.fetch_max_bytes.min(config.max_buffered_bytes / nodes);
-                let max_bytes = max_bytes.max(config.max_partition_fetch_bytes.min(config.fetch_max_bytes));
+            Work::Fetch { node: id, entries, max_bytes } => {
+                self.busy.insert(id, max_bytes);
+                let mut node = self.nodes.remove(&id).unwrap_or_default();
+                let owner = self.owner.clone();
+                let sent = Instant::now();
                 Box::pin(async move {
-                    let result = fetch(&shared, node, &entries, &mut session, max_bytes).await;
-                    Done::Fetched { node, entries, session, result }
+                    let result = fetch(&shared, &owner, id, &entries, &mut node.session, max_bytes).await;
+                    Done::Fetched { id, entries, node, sent, result }
                 })
             }
         }
@@ -159,18 +183,33 @@ impl Fetcher {
             Done::Committed(partitions, offsets) => self.committed(partitions, offsets),
             Done::Offsets(node, entries, found) => self.found(node, entries, found),
             Done::Validated(entries, ends) => self.validated(entries, ends),
-            Done::Fetched { node, entries, mut session, result } => {
-                self.busy.remove(&node);
+            Done::Fetched { id, entries, mut node, sent, result } => {
+                self.busy.remove(&id);
                 match result {
-                    Ok(fetched) => answer::take(&self.shared, node, &mut session, &fetched),
+                    Ok(fetched) => {
+                        let is_useful = answer::take(&self.shared, id, &mut node.session, &fetched);
+                        self.rest(&mut node, is_useful, sent);
+                    }
                     Err(error) => {
-                        session.failed(None);
-                        self.fetch_failed(node, &entries, &error);
+                        node.session.failed(None);
+                        self.fetch_failed(id, &entries, &error);
                     }
                 }
-                self.sessions.insert(node, session);
+                self.sessions.insert(id, node.session.id());
+                self.nodes.insert(id, node);
             }
         }
+    }
+
+    /// A broker that has nothing is to wait before it says so. One that does not would be asked without end.
+    fn rest(&self, node: &mut Node, is_useful: bool, sent: Instant) {
+        if is_useful || sent.elapsed() >= self.shared.config.fetch_max_wait / 2 {
+            node.in_vain = 0;
+            return;
+        }
+        node.in_vain += 1;
+        let rest = Duration::from_millis(1 << node.in_vain.min(10)).min(LONGEST_REST);
+        self.shared.state().subscription.rest(node.session.tickets(), Instant::now() + rest);
     }
 
     fn committed(&self, partitions: Vec<(Ticket, TopicPartition)>, offsets: Result<Committed>) {
@@ -191,24 +230,28 @@ impl Fetcher {
         state.wake_all();
     }
 
-    fn found(&self, node: NodeId, entries: Vec<LookupEntry>, found: Result<Answers<Found>>) {
+    fn found(
+        &self,
+        node: NodeId,
+        entries: Vec<LookupEntry>,
+        found: Result<(Answers<Found>, Answers<Found>)>,
+    ) {
         let mut state = self.shared.state();
         let now = Instant::now();
         let mut stale_metadata = false;
         match found {
-            Ok(found) => {
-                let mut found = found.into_iter();
-                for entry in entries {
+            Ok((places, ends)) => {
+                let mut ends = ends.into_iter();
+                for (entry, place) in entries.into_iter().zip(places) {
                     let subscription = &mut state.subscription;
-                    let mut next = || found.next().unwrap_or(Err(ErrorCode::LEADER_NOT_AVAILABLE));
                     let result = match entry.lookup {
-                        Lookup::Place(_) => next().map(|place| {
-                            subscription.place_found(entry.ticket, place.offset, place.leader_epoch);
+                        Lookup::Place(_) => place.map(|place| {
+                            subscription.place_found(entry.ticket, place.offset, now);
                         }),
                         Lookup::Ends => {
-                            let (earliest, latest) = (next(), next());
-                            earliest.and_then(|earliest| Ok((earliest, latest?))).map(|(earliest, latest)| {
-                                subscription.ends_found(entry.ticket, earliest.offset, latest.offset, now);
+                            let end = ends.next().unwrap_or(Err(ErrorCode::LEADER_NOT_AVAILABLE));
+                            place.and_then(|start| Ok((start, end?))).map(|(start, end)| {
+                                subscription.ends_found(entry.ticket, start.offset, end.offset, now);
                             })
                         }
                     };
@@ -269,31 +312,23 @@ impl Fetcher {
         let mut state = self.shared.state();
         let now = Instant::now();
         let fatal = !error.is_retriable() && !is_protocol(error);
-        for entry in entries {
-            if fatal {
-                state.subscription.lookup_refused(entry.ticket, error.clone(), now);
-            }
-        }
-        state.subscription.node_failed(entries.iter().map(|entry| entry.ticket), node, now);
+        let tickets = entries.iter().map(|entry| entry.ticket);
         if fatal {
+            tickets.clone().for_each(|ticket| state.subscription.refuse(ticket, error.clone(), now));
             state.wake_all();
         }
+        state.subscription.node_failed(tickets, node, now);
         drop(state);
         self.shared.client.refresher().request("a fetch failed");
     }
 
     /// Best effort, within a second: a broker forgets idle sessions by itself.
     async fn close_sessions(mut self) {
-        // Waits for no answer: a parked fetch stands before the goodbye, and its connection closes with it.
+        // Waits for no answer: the connections to fetch on close with the fetches that are parked on them.
         self.running.clear();
-        let open = self.sessions.iter_mut().filter(|(_, session)| session.is_open());
-        let goodbyes = open.map(|(node, session)| {
-            let request = session.close();
-            let shared = Arc::clone(&self.shared);
-            let node = *node;
-            async move { send(&shared, node, &[], &request, 0).await }
-        });
-        let goodbyes: Vec<_> = goodbyes.collect();
+        let open = self.sessions.iter().filter(|(_, id)| **id != 0);
+        let shared = &*self.shared;
+        let goodbyes: Vec<_> = open.map(|(node, id)| say_goodbye(shared, *node, *id)).collect();
         let _ = tokio::time::timeout(Duration::from_secs(1), futures_util::future::join_all(goodbyes)).await;
     }
 }
@@ -303,44 +338,39 @@ fn is_protocol(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Client(error) if matches!(error.kind(), ClientErrorKind::Protocol { .. }))
 }
 
-fn leader(metadata: &Metadata, partition: &TopicPartition) -> Option<Leader> {
-    let (node, epoch) = metadata.leader(partition)?;
-    let topic_id = metadata.topic(&partition.topic)?.id().unwrap_or(TopicId::ZERO);
-    Some(Leader { node, epoch, topic_id })
+/// Who leads a partition; an error if the topic is refused for good.
+fn leader(metadata: &Metadata, partition: &TopicPartition) -> std::result::Result<Leader, Option<ErrorCode>> {
+    let topic = metadata.topic(&partition.topic).ok_or(None)?;
+    let Some((node, epoch)) = metadata.leader(partition) else {
+        let refusal = topic.error().filter(|code| !code.is_retriable() && topic.partition_count() == 0);
+        return Err(refusal);
+    };
+    Ok(Leader { node, epoch, topic_id: topic.id().unwrap_or(TopicId::ZERO) })
 }
 
-/// The answers for each entry: one for a place, two for the ends. A broker refuses a request that names a partition
-/// twice, so the upper ends have a request of their own.
+/// Asks for places and beginnings, then for ends: a broker refuses a partition that is asked about twice at once.
 async fn look_up(
     shared: &Shared,
     node: NodeId,
     entries: &[LookupEntry],
     deadline: Instant,
-) -> Result<Answers<Found>> {
+) -> Result<(Answers<Found>, Answers<Found>)> {
     let query = |entry: &LookupEntry, at| Query {
         partition: entry.partition.clone(),
         leader_epoch: entry.leader_epoch,
         at,
     };
-    let lower = entries.iter().map(|entry| match entry.lookup {
+    let first = |entry: &LookupEntry| match entry.lookup {
         Lookup::Place(place) => query(entry, place),
         Lookup::Ends => query(entry, Offset::Earliest),
-    });
-    let ends = |entry: &&LookupEntry| entry.lookup == Lookup::Ends;
-    let upper = entries.iter().filter(ends).map(|entry| query(entry, Offset::Latest));
-    let (lower, upper): (Vec<_>, Vec<_>) = (lower.collect(), upper.collect());
-    let isolation = shared.config.isolation;
-    let lower = offsets::list(&shared.client, node, isolation, &lower, deadline).await?;
-    let mut upper = match upper.as_slice() {
-        [] => Vec::new(),
-        upper => offsets::list(&shared.client, node, isolation, upper, deadline).await?,
-    }
-    .into_iter();
-    let answers = entries.iter().zip(lower).flat_map(|(entry, lower)| {
-        let upper = (entry.lookup == Lookup::Ends).then(|| upper.next()).flatten();
-        [Some(lower), upper].into_iter().flatten()
-    });
-    Ok(answers.collect())
+    };
+    let first: Vec<Query> = entries.iter().map(first).collect();
+    let both = entries.iter().filter(|entry| entry.lookup == Lookup::Ends);
+    let ends: Vec<Query> = both.map(|entry| query(entry, Offset::Latest)).collect();
+    let (client, isolation) = (&shared.client, shared.config.isolation);
+    let found = offsets::list(client, node, isolation, &first, deadline).await?;
+    let ends = offsets::list(client, node, isolation, &ends, deadline).await?;
+    Ok((found, ends))
 }
 
 /// Takes a refusal of one partition; returns whether stale metadata may be to blame.
@@ -351,7 +381,7 @@ fn refused(
     code: ErrorCode,
     now: Instant,
 ) -> bool {
-    if code.is_retriable() || code == ErrorCode::UNKNOWN_SERVER_ERROR {
+    if offsets::is_passing(code) {
         subscription.lookup_failed(ticket, now);
         return true;
     }
@@ -375,34 +405,36 @@ fn lookup_failed(
 /// Makes one fetch, in the session or, with brokers that keep none, outside of any.
 async fn fetch(
     shared: &Shared,
+    owner: &Owner,
     node: NodeId,
     entries: &[FetchEntry],
     session: &mut FetchSession,
     max_bytes: usize,
 ) -> Result<Fetched> {
-    let connection = connect(&shared.client, node, &shared.owner).await?;
+    let connection = shared.client.connection(node, Lane::Fetch, owner).await?;
     let version = version(&connection, entries)?;
     if version < SESSIONS_SINCE {
         *session = FetchSession::default();
     }
     let request = session.request(entries);
-    send_on(&connection, version, &shared.config, &shared.client, entries, &request, max_bytes).await
+    let mut partitions: Vec<_> = request.send.iter().filter_map(|at| entries.get(*at)).collect();
+    // Stable, so that within a topic the order stays that of the plan; the layout wants topics in one piece.
+    partitions.sort_by(|a, b| a.partition.topic.cmp(&b.partition.topic));
+    if request.id == 0 && !partitions.is_empty() {
+        // A session remembers whose turn it is; outside of one the first partitions could take all the room for ever.
+        let turn = usize::try_from(session.requests() - 1).unwrap_or_default() % partitions.len();
+        partitions.rotate_left(turn);
+    }
+    send(shared, connection, version, &partitions, &request, max_bytes).await
 }
 
-async fn send(
-    shared: &Shared,
-    node: NodeId,
-    entries: &[FetchEntry],
-    request: &SessionRequest,
-    max_bytes: usize,
-) -> Result<Fetched> {
-    let connection = connect(&shared.client, node, &shared.owner).await?;
-    let version = version(&connection, entries)?;
-    send_on(&connection, version, &shared.config, &shared.client, entries, request, max_bytes).await
-}
-
-async fn connect(client: &Client, node: NodeId, owner: &Owner) -> Result<Connection> {
-    Ok(client.connection(node, Lane::Fetch, owner).await?)
+/// Over the connection that everything shares: on that of the fetches, one may be parked.
+async fn say_goodbye(shared: &Shared, node: NodeId, session: i32) -> Result<()> {
+    let client = &shared.client;
+    let connection = client.connection(node, Lane::General, &client.owner()).await?;
+    let version = version(&connection, &[])?;
+    let request = FetchSession::goodbye(session);
+    send(shared, connection, version, &[], &request, 0).await.map(drop)
 }
 
 /// The newest version that can name every topic: by id only if every one has an id.
@@ -414,24 +446,20 @@ fn version(connection: &Connection, entries: &[FetchEntry]) -> Result<i16> {
     Ok(connection.version_for(Api::Fetch, ours)?)
 }
 
-async fn send_on(
-    connection: &Connection,
+async fn send(
+    shared: &Shared,
+    connection: Connection,
     version: i16,
-    config: &ConsumerConfig,
-    client: &Client,
-    entries: &[FetchEntry],
+    entries: &[&FetchEntry],
     request: &SessionRequest,
     max_bytes: usize,
 ) -> Result<Fetched> {
-    let mut partitions: Vec<_> = request.send.iter().filter_map(|at| entries.get(*at)).collect();
-    // Stable, so that within a topic the order stays that of the plan; the layout wants topics in one piece.
-    partitions.sort_by(|a, b| a.partition.topic.cmp(&b.partition.topic));
-    let partitions: Vec<FetchPartition<'_>> = partitions
-        .into_iter()
+    let config = &shared.config;
+    let partitions: Vec<FetchPartition<'_>> = entries
+        .iter()
         .map(|entry| FetchPartition {
             current_leader_epoch: entry.leader_epoch.unwrap_or(-1),
             last_fetched_epoch: entry.last_fetched_epoch.unwrap_or(-1),
-            log_start_offset: entry.log_start,
             ..FetchPartition::new(
                 topic_ref(&entry.partition, entry.topic_id),
                 entry.partition.partition,
@@ -468,9 +496,9 @@ async fn send_on(
     .encode(version, &mut body)
     .map_err(|error| kafka_client::Error::from(ClientErrorKind::Encode(error)))?;
     let mut broker_request = connection.request(Api::Fetch, version, vec![body.freeze()]);
-    broker_request.timeout = Some(client.config().request_timeout + wait);
+    broker_request.timeout = Some(shared.client.config().request_timeout + wait);
     let response = connection.call(broker_request).await?;
-    Ok(Fetched { version, body: response.body })
+    Ok(Fetched { connection, version, body: response.body })
 }
 
 fn topic_ref(partition: &TopicPartition, id: TopicId) -> TopicRef<'_> {

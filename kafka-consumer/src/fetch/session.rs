@@ -36,7 +36,6 @@ struct Remembered {
     offset: i64,
     leader_epoch: Option<i32>,
     last_fetched_epoch: Option<i32>,
-    log_start: i64,
 }
 
 /// A partition of the session, as the last request left it.
@@ -46,6 +45,17 @@ struct Entry {
     ticket: Ticket,
     /// The request in which it was wanted last, to find those that no longer are.
     wanted: u64,
+    /// The request whose answer told of it last.
+    answered: u64,
+}
+
+/// What a request asked for in a partition.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Asked {
+    pub(crate) partition: TopicPartition,
+    pub(crate) ticket: Ticket,
+    pub(crate) offset: i64,
+    pub(crate) topic_id: TopicId,
 }
 
 /// The session with one broker.
@@ -54,6 +64,8 @@ pub(crate) struct FetchSession {
     id: i32,
     epoch: i32,
     requests: u64,
+    /// The last request named everything, so that its answer must, too.
+    is_full: bool,
     partitions: HashMap<TopicPartition, Entry>,
     /// Of the topics that have an id.
     names: HashMap<TopicId, Arc<str>>,
@@ -64,6 +76,7 @@ impl FetchSession {
     pub(crate) fn request(&mut self, wanted: &[FetchEntry]) -> SessionRequest {
         self.requests += 1;
         let full = self.epoch == NEW;
+        self.is_full = full;
         if full {
             self.partitions.clear();
             self.names.clear();
@@ -76,7 +89,6 @@ impl FetchSession {
                 offset: entry.offset,
                 leader_epoch: entry.leader_epoch,
                 last_fetched_epoch: entry.last_fetched_epoch,
-                log_start: entry.log_start,
             };
             let known = self.partitions.get_mut(&entry.partition);
             match known {
@@ -95,7 +107,7 @@ impl FetchSession {
             if !entry.topic_id.is_zero() {
                 self.names.insert(entry.topic_id, Arc::clone(&entry.partition.topic));
             }
-            let entry_now = Entry { remembered, ticket: entry.ticket, wanted: self.requests };
+            let entry_now = Entry { remembered, ticket: entry.ticket, wanted: self.requests, answered: 0 };
             self.partitions.insert(entry.partition.clone(), entry_now);
         }
         self.partitions.retain(|partition, entry| {
@@ -108,15 +120,33 @@ impl FetchSession {
         SessionRequest { id: self.id, epoch: self.epoch, send, forget }
     }
 
-    /// What the answered request asked for this partition, which the answer names by id or by name: the partition, its
-    /// ticket and the offset.
-    pub(crate) fn asked(&self, topic: TopicRef<'_>, index: i32) -> Option<(TopicPartition, Ticket, i64)> {
+    /// What the answered request asked for this partition, which the answer names by id or by name; `None` if it did not
+    /// ask, or the answer has told of it before.
+    pub(crate) fn asked(&mut self, topic: TopicRef<'_>, index: i32) -> Option<Asked> {
         let partition = match topic.name {
             "" => TopicPartition::new(Arc::clone(self.names.get(&TopicId(topic.id))?), index),
             name => TopicPartition::new(name, index),
         };
-        let entry = self.partitions.get(&partition)?;
-        Some((partition, entry.ticket, entry.remembered.offset))
+        let entry = self.partitions.get_mut(&partition)?;
+        let is_first = std::mem::replace(&mut entry.answered, self.requests) != self.requests;
+        let Remembered { offset, topic_id, .. } = entry.remembered;
+        is_first.then_some(Asked { partition, ticket: entry.ticket, offset, topic_id })
+    }
+
+    /// What the answer should have told of and did not.
+    pub(crate) fn left_out(&self) -> Vec<Ticket> {
+        let entries = self.partitions.values().filter(|_| self.is_full);
+        entries.filter(|entry| entry.answered != self.requests).map(|entry| entry.ticket).collect()
+    }
+
+    /// How many requests were made.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests
+    }
+
+    /// Whether the last request named everything.
+    pub(crate) fn is_full(&self) -> bool {
+        self.is_full
     }
 
     /// All that the answered request covered.
@@ -129,9 +159,13 @@ impl FetchSession {
         if id == 0 {
             // No session: the broker has no room for one, or it has ended this one. Always ask in full.
             self.reset();
-        } else if self.epoch == NEW || self.id != id {
+        } else if self.epoch == NEW {
             self.id = id;
             self.epoch = 1;
+        } else if self.id != id {
+            // A session that we did not ask for: nobody can say what is in it.
+            self.id = id;
+            self.epoch = NEW;
         } else {
             self.epoch = if self.epoch == i32::MAX { 1 } else { self.epoch + 1 };
         }
@@ -147,15 +181,13 @@ impl FetchSession {
         self.partitions.clear();
     }
 
-    /// Whether the broker keeps a session that is worth closing.
-    pub(crate) fn is_open(&self) -> bool {
-        self.id != 0
+    /// The session that the broker keeps, 0 for none.
+    pub(crate) fn id(&self) -> i32 {
+        self.id
     }
 
-    /// The id and epoch that close the session.
-    pub(crate) fn close(&mut self) -> SessionRequest {
-        let id = self.id;
-        self.reset();
+    /// What closes the session with this id.
+    pub(crate) fn goodbye(id: i32) -> SessionRequest {
         SessionRequest { id, epoch: NONE, send: Vec::new(), forget: Vec::new() }
     }
 
@@ -178,7 +210,6 @@ mod tests {
             offset,
             leader_epoch: Some(0),
             last_fetched_epoch: None,
-            log_start: -1,
         }
     }
 
@@ -192,9 +223,11 @@ mod tests {
         let second = session.request(&[want(0, 6), want(1, 9)]);
         assert_eq!((second.id, second.epoch, second.send), (42, 1, vec![0]));
         for topic in [TopicRef { name: "orders", id: [0; 16] }, TopicRef { name: "", id: [7; 16] }] {
-            let (partition, _, offset) = session.asked(topic, 1).unwrap();
-            assert_eq!((partition.to_string().as_str(), offset), ("orders-1", 9));
+            let asked = session.asked(topic, 1).unwrap();
+            assert_eq!((asked.partition.to_string().as_str(), asked.offset), ("orders-1", 9));
             assert_eq!(session.asked(topic, 2), None);
+            assert_eq!(session.asked(topic, 1), None, "the first answer counts");
+            session.requests += 1;
         }
         session.answered(42);
         assert_eq!(session.request(&[want(0, 6), want(1, 9)]).epoch, 2);
@@ -261,9 +294,30 @@ mod tests {
         let mut session = FetchSession::default();
         session.request(&[want(0, 5)]);
         session.answered(42);
-        assert!(session.is_open());
-        let close = session.close();
-        assert_eq!((close.id, close.epoch), (42, -1));
-        assert!(!session.is_open());
+        let goodbye = FetchSession::goodbye(session.id());
+        assert_eq!((goodbye.id, goodbye.epoch), (42, -1));
+    }
+
+    #[test]
+    fn an_answer_in_full_that_leaves_out_a_partition_is_noticed() {
+        let mut session = FetchSession::default();
+        session.request(&[want(0, 5), want(1, 9)]);
+        let topic = TopicRef { name: "orders", id: [0; 16] };
+        assert!(session.asked(topic, 1).is_some());
+        assert_eq!(session.left_out(), [Ticket::for_test(0, 1)]);
+        session.answered(42);
+        session.request(&[want(0, 5), want(1, 9)]);
+        assert_eq!(session.left_out(), [], "what has no news is left out of an incremental one");
+    }
+
+    #[test]
+    fn a_session_nobody_asked_for_is_replaced() {
+        let mut session = FetchSession::default();
+        session.request(&[want(0, 5)]);
+        session.answered(42);
+        session.request(&[want(0, 6)]);
+        session.answered(43);
+        let next = session.request(&[want(0, 7)]);
+        assert_eq!((next.id, next.epoch, next.send), (43, 0, vec![0]));
     }
 }

@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use kafka_client::Client;
 use kafka_client::types::{OffsetAndMetadata, TopicPartition};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::committed::{Committed, committed};
@@ -104,9 +105,15 @@ pub(crate) struct GroupHandle {
     pub(super) commands: mpsc::UnboundedSender<Command>,
     pub(super) polls: Arc<Polls>,
     pub(super) membership: watch::Receiver<Membership>,
+    pub(super) task: AbortHandle,
 }
 
 impl GroupHandle {
+    /// Ends the membership's task, whoever else holds this handle: nobody is told, nothing is committed.
+    pub(crate) fn stop(&self) {
+        self.task.abort();
+    }
+
     /// Sets the topics to share with the group, and joins it; with no topics, leaves it. Joining takes place in the
     /// background.
     pub(crate) fn subscribe(&self, topics: BTreeSet<Arc<str>>) {

@@ -56,8 +56,8 @@ pub(crate) fn spawn(
         leave_by: None,
         left: false,
     };
-    tokio::spawn(task.run(receiver));
-    (GroupHandle { client: client.clone(), group, commands, polls, membership: identity }, of_consumer)
+    let task = tokio::spawn(task.run(receiver)).abort_handle();
+    (GroupHandle { client: client.clone(), group, commands, polls, membership: identity, task }, of_consumer)
 }
 
 struct Task {

@@ -5,6 +5,9 @@ use std::collections::HashSet;
 use kafka_wire::compression::Decompressor;
 use kafka_wire::record_batch::{BatchError, ControlRecord, EndTransaction, RawBatch};
 
+/// The marker of a transaction is small; what does not fit into this is none.
+const MAX_MARKER: usize = 1 << 16;
+
 /// An aborted transaction, as a fetch response lists it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Aborted {
@@ -32,17 +35,13 @@ impl AbortedFilter {
     ///
     /// # Errors
     /// A marker that cannot be read.
-    pub(crate) fn admits(
-        &mut self,
-        batch: &RawBatch,
-        decompressor: &mut Decompressor,
-    ) -> Result<bool, BatchError> {
+    pub(crate) fn admits(&mut self, batch: &RawBatch, check_crc: bool) -> Result<bool, BatchError> {
         let header = &batch.header;
         while let Some(next) = self.pending.pop_if(|next| next.first_offset <= header.last_offset()) {
             self.open.insert(next.producer_id);
         }
         if header.is_control() {
-            if self.open.contains(&header.producer_id) && is_abort(batch, decompressor)? {
+            if self.open.contains(&header.producer_id) && is_abort(batch, check_crc)? {
                 self.open.remove(&header.producer_id);
             }
             return Ok(false);
@@ -52,8 +51,11 @@ impl AbortedFilter {
 }
 
 /// Only the first record of a control batch counts.
-fn is_abort(batch: &RawBatch, decompressor: &mut Decompressor) -> Result<bool, BatchError> {
-    let decoded = batch.decode(decompressor)?;
+fn is_abort(batch: &RawBatch, check_crc: bool) -> Result<bool, BatchError> {
+    if check_crc {
+        batch.verify()?;
+    }
+    let decoded = batch.decode(&mut Decompressor::new(MAX_MARKER))?;
     let Some(record) = decoded.records().next() else { return Ok(false) };
     let outcome = ControlRecord::parse(&record?)?;
     Ok(matches!(outcome, ControlRecord::EndTransaction { outcome: EndTransaction::Abort, .. }))
@@ -91,9 +93,8 @@ mod tests {
             .map(|&(producer_id, first_offset)| Aborted { producer_id, first_offset })
             .collect();
         let mut filter = AbortedFilter::new(aborted);
-        let mut decompressor = Decompressor::default();
         log.iter()
-            .filter(|batch| filter.admits(batch, &mut decompressor).unwrap())
+            .filter(|batch| filter.admits(batch, true).unwrap())
             .map(|batch| batch.header.base_offset)
             .collect()
     }
