@@ -1,5 +1,6 @@
 //! The consumer: reads records and batches, follows its group, commits what the application is done with.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::ops::Deref;
@@ -170,7 +171,7 @@ impl Consumer {
             };
             let acked = || {
                 let auto_commit = shared.config.auto_commit;
-                auto_commit.then(|| shared.state().subscription.acked(None)).unwrap_or_default()
+                if auto_commit { shared.state().subscription.acked(None) } else { BTreeMap::new() }
             };
             if !under_way.iter().all(|acks| acks.is_settled()) {
                 // However late the others are, this much is certain.

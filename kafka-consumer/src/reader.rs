@@ -33,6 +33,8 @@ pub(crate) enum Source {
     One(Claim, Arc<Acks>),
 }
 
+/// A record, to be acknowledged if it comes from one partition's reader.
+pub(crate) type HandedOut = (ConsumerRecord, Option<Ack>);
 type Opened = std::result::Result<DecodedBatch, BatchError>;
 
 #[derive(Debug)]
@@ -111,7 +113,7 @@ impl Reader {
         &mut self,
         cx: &mut Context<'_>,
         shared: &Shared,
-    ) -> Poll<Option<Result<(ConsumerRecord, Option<Ack>)>>> {
+    ) -> Poll<Option<Result<HandedOut>>> {
         loop {
             if let Some(record) = self.next_of_current(shared) {
                 return Poll::Ready(Some(Ok(record)));
@@ -174,7 +176,7 @@ impl Reader {
         }
     }
 
-    fn next_of_current(&mut self, shared: &Shared) -> Option<(ConsumerRecord, Option<Ack>)> {
+    fn next_of_current(&mut self, shared: &Shared) -> Option<HandedOut> {
         let Current { open, records } = self.current.as_mut()?;
         let ticket = open.ticket;
         let mut state = shared.state();
