@@ -5,6 +5,7 @@
     clippy::panic,
     reason = "helpers of tests may do what tests do"
 )]
+#![allow(dead_code, reason = "the fake broker can do more than the tests here ask of it")]
 
 mod fake;
 mod harness;
