@@ -113,7 +113,7 @@ impl Consumer {
     /// Its records are borrowed from it without a copy or an allocation, so this is the fastest way to read.
     ///
     /// # Errors
-    /// See [`ErrorKind`]. Unless it [is fatal](Error::is_fatal), the next call goes on with the other partitions, and
+    /// See [`ErrorKind`](crate::ErrorKind). Unless it [is fatal](Error::is_fatal), the next call goes on with the other partitions, and
     /// with this one once its cause is gone.
     ///
     /// # Cancel safety
