@@ -264,24 +264,24 @@ impl Consumer {
             is_due = true;
             self.tick.as_mut().reset(Instant::now() + self.tick_every);
         }
-        if let Some(committing) = &mut self.committing
-            && let Poll::Ready(outcome) = committing.outcome.as_mut().poll(cx)
-        {
-            if let Err(error) = outcome {
-                tracing::warn!(%error, "an automatic commit failed, and is made again");
-                self.handle.shared().state().subscription.not_committed(&committing.partitions);
-            }
-            self.committing = None;
-        }
+        self.poll_commit(cx);
         let now = Instant::now();
         if is_due && may_commit && self.committing.is_none() && now >= self.next_commit {
             self.next_commit = now + self.handle.config().auto_commit_interval;
             self.committing = self.begin_commit();
-            if let Some(committing) = &mut self.committing {
-                // So that it is sent; the outcome is a matter of later.
-                let _ = committing.outcome.as_mut().poll(cx);
-            }
+            // So that it is sent.
+            self.poll_commit(cx);
         }
+    }
+
+    fn poll_commit(&mut self, cx: &mut Context<'_>) {
+        let Some(committing) = &mut self.committing else { return };
+        let Poll::Ready(outcome) = committing.outcome.as_mut().poll(cx) else { return };
+        if let Err(error) = outcome {
+            tracing::warn!(%error, "an automatic commit failed, and is made again");
+            self.handle.shared().state().subscription.not_committed(&committing.partitions);
+        }
+        self.committing = None;
     }
 
     fn begin_commit(&self) -> Option<Committing> {
