@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use examples::Result;
 use futures::TryStreamExt;
-use kafka_broker::{Cluster, on};
+use kafka_broker::{Api, Cluster, on};
 use kafka_client::{Client, Offset, TopicPartition};
 use kafka_consumer::Consumer;
 use kafka_producer::{Producer, ProducerRecord};
-use kafka_wire::api::Api;
 
 /// The service under test: places an order once.
 async fn place_order(client: &Client, order: &str) -> Result {

@@ -34,3 +34,6 @@ pub use cluster::{ChangeError, Cluster};
 pub use fault::{Fault, FaultGuard, Matcher, on, on_any};
 pub use inspect::{BrokerState, Outcome, PartitionState, RequestRecord, Snapshot, StoredRecord, WaitError};
 pub use net::MemoryConnector;
+
+/// What fault rules are made of.
+pub use kafka_wire::{Api, ErrorCode};
