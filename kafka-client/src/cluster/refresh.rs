@@ -371,7 +371,7 @@ impl Cluster {
 
     fn forget_connections(&self, reason: &'static str) {
         tracing::info!(reason, "starting again from the bootstrap addresses");
-        self.pool.retain(|_| false);
+        self.pool.reset("the cluster is looked for anew");
         self.state().schedule.rebootstrapped(Instant::now());
     }
 

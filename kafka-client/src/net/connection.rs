@@ -94,8 +94,13 @@ impl Connection {
     /// Returns the error for whoever asked.
     pub fn fail(&self, source: ProtocolError) -> Error {
         let error = Error::new(ErrorKind::Protocol { address: self.address().clone(), source });
-        self.0.link.fail(&error);
+        self.end(&error);
         error
+    }
+
+    /// Ends the connection; whatever is in flight fails with `reason`.
+    pub(crate) fn end(&self, reason: &Error) {
+        self.0.link.fail(reason);
     }
 
     /// Whether the connection takes no more requests.
@@ -206,7 +211,7 @@ impl Link {
     /// Moves everything queued to the end of `taken`; if there is nothing, the next request wakes the driver.
     ///
     /// # Errors
-    /// The connection was failed by a caller.
+    /// The connection was failed by a caller or the pool.
     pub(crate) fn take(&self, taken: &mut VecDeque<Queued>, cx: &Context<'_>) -> Result<()> {
         let mut inbox = self.inbox();
         if let Some(reason) = &inbox.closed {

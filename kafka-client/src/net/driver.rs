@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::connection::{Link, Queued};
-use super::pipeline::{Entry, Expired, Pipeline, unsolicited};
+use super::pipeline::{Expired, Pipeline, unsolicited};
 use super::request::{BrokerResponse, Permit, Progress};
 use super::transport::BoxStream;
 use super::write_queue::{PIECES_PER_WRITE, WriteQueue};
@@ -73,6 +73,8 @@ pub(crate) struct ReadyStream {
     /// Bytes that came after the handshake's last answer.
     pub(crate) received: BytesMut,
     pub(crate) next_correlation_id: i32,
+    /// How long the broker will not read, as the last answer said.
+    pub(crate) muted: Option<Duration>,
 }
 
 /// What a driver is told about the client.
@@ -100,7 +102,7 @@ impl Driver {
         let now = Instant::now();
         let pipeline = Pipeline::new(now, ready.next_correlation_id, settings.idle_after);
         let timer = Box::pin(sleep_until(pipeline.poll_timeout().unwrap_or(now)));
-        Self {
+        let mut driver = Self {
             link,
             metrics,
             client_id: settings.client_id,
@@ -117,7 +119,22 @@ impl Driver {
             now,
             timer,
             ended: false,
-        }
+        };
+        driver.mute(ready.muted);
+        driver
+    }
+
+    /// Sends nothing for as long as the broker will not read (KIP-219).
+    fn mute(&mut self, duration: Option<Duration>) {
+        let Some(duration) = duration else { return };
+        tracing::debug!(
+            node = self.link.node,
+            lane = self.link.lane.name(),
+            ?duration,
+            "muted by the broker"
+        );
+        self.metrics.throttled(duration);
+        self.link.mute.until(self.pipeline.mute(self.now, duration));
     }
 
     /// Reads until the socket has no more, and answers callers.
@@ -159,16 +176,7 @@ impl Driver {
             Ok((self.pipeline.answered(now, correlation_id)?, body))
         };
         let (entry, body) = matched().map_err(|error| self.protocol(error))?;
-        if let Some(duration) = throttle_time(&entry, &body) {
-            tracing::debug!(
-                node = self.link.node,
-                lane = self.link.lane.name(),
-                ?duration,
-                "muted by the broker"
-            );
-            self.metrics.throttled(duration);
-            self.link.mute.until(self.pipeline.mute(now, duration));
-        }
+        self.mute(throttle_time(entry.api, entry.version, &body));
         let response = BrokerResponse::new(entry.version, entry.correlation_id, body);
         // A caller that has gone away needs no answer.
         let _ = entry.slot.answer.send(Ok(response));
@@ -327,9 +335,9 @@ impl Driver {
     }
 }
 
-/// How long the broker will not read (KIP-219).
-fn throttle_time<S>(entry: &Entry<S>, body: &[u8]) -> Option<Duration> {
-    let millis = u64::try_from(shape::throttle_time(entry.api, entry.version, body)?).ok()?;
+/// How long the broker that gave this answer will not read (KIP-219).
+pub(crate) fn throttle_time(api: Api, version: i16, body: &[u8]) -> Option<Duration> {
+    let millis = u64::try_from(shape::throttle_time(api, version, body)?).ok()?;
     (millis > 0).then(|| Duration::from_millis(millis))
 }
 
@@ -354,8 +362,12 @@ impl Future for Driver {
     }
 }
 
+/// Dropped before its end: the pool has ended the connection and said why, or the runtime is gone, of which a caller on
+/// another runtime only needs to know that its request may be tried again.
 impl Drop for Driver {
     fn drop(&mut self) {
-        self.end(&Error::closed());
+        let reason =
+            self.link.closed().unwrap_or_else(|| self.disconnected("the connection's task was ended"));
+        self.end(&reason);
     }
 }

@@ -10,7 +10,7 @@ use kafka_wire::header::{self, RequestHeader};
 use kafka_wire::messages::{ApiVersionsRequest, ApiVersionsResponse, StrBytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::driver::ReadyStream;
+use super::driver::{ReadyStream, throttle_time};
 use super::transport::BoxStream;
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::NodeId;
@@ -171,13 +171,14 @@ pub(crate) async fn shake_hands(
                 received: answers,
             }));
         }
+        let muted = throttle_time(Api::ApiVersions, version, &body);
         match negotiation.answered(body) {
             Ok(Step::Ask(version)) => {
                 tracing::debug!(node, %address, version, "asked for an older ApiVersions")
             }
             Ok(Step::Done(versions)) => {
                 let next_correlation_id = correlation_id + 1;
-                return Ok((ReadyStream { stream, decoder, received, next_correlation_id }, versions));
+                return Ok((ReadyStream { stream, decoder, received, next_correlation_id, muted }, versions));
             }
             Err(Refusal::Bytes(kind)) => return Err(fail(kind)),
             Err(Refusal::Code(code)) => {

@@ -174,17 +174,16 @@ impl Pool {
         }
     }
 
-    /// Closes every connection to nodes of which `keep` says false, and forgets their failures.
-    pub(crate) fn retain(&self, keep: impl Fn(NodeId) -> bool) {
-        let tasks = self.0.remove(|key| !keep(key.node));
-        tasks.iter().for_each(AbortHandle::abort);
+    /// Closes every connection and forgets every failure, so that the cluster can be found anew. What was in flight
+    /// fails as on any connection that is lost, and may be tried again.
+    pub(crate) fn reset(&self, why: &str) {
+        self.0.end(|_| true, |entry| Error::disconnected(entry.address.clone(), why));
     }
 
     /// Closes every connection, for good. Tasks of the client that still hold the pool get errors from then on.
     pub(crate) fn close(&self) {
         self.0.state().closed = true;
-        let tasks = self.0.remove(|_| true);
-        tasks.iter().for_each(AbortHandle::abort);
+        self.0.end(|_| true, |_| Error::closed());
     }
 }
 
@@ -203,8 +202,7 @@ impl fmt::Debug for Owner {
 impl Drop for Owned {
     fn drop(&mut self) {
         if let Some(pool) = self.pool.upgrade() {
-            let tasks = pool.remove(|key| key.owner == self.id);
-            tasks.iter().for_each(AbortHandle::abort);
+            pool.end(|key| key.owner == self.id, |_| Error::closed());
         }
     }
 }
@@ -240,8 +238,7 @@ impl Shared {
                 }
             } else {
                 // The node has moved: what was known of the old place says nothing of the new one.
-                replaced = entry.task.take();
-                *entry = Entry::new(config, address);
+                replaced = Some(std::mem::replace(entry, Entry::new(config, address)));
             }
             state.attempts += 1;
             entry.attempt = state.attempts;
@@ -260,8 +257,10 @@ impl Shared {
             };
             (attempt, opening, replaced)
         };
-        if let Some(task) = replaced {
-            task.abort();
+        if let Some(old) = replaced {
+            let reason =
+                Error::disconnected(old.address.clone(), format!("the broker has moved to {address}"));
+            old.end(&reason);
         }
         // Not while the state is locked: a runtime that is shutting down drops the task here and now.
         let number = attempt.number;
@@ -274,11 +273,13 @@ impl Shared {
         Ok(Opened::Soon(opening))
     }
 
-    /// Forgets the entries that `which` says, and returns their tasks: aborted by the caller, when nothing is locked.
-    fn remove(&self, which: impl Fn(&Key) -> bool) -> Vec<AbortHandle> {
-        let mut state = self.state();
-        let removed = state.entries.extract_if(|key, _| which(key));
-        removed.filter_map(|(_, entry)| entry.task).collect()
+    /// Forgets the entries that `which` says, and ends their connections for the reason that `why` gives.
+    fn end(&self, which: impl Fn(&Key) -> bool, why: impl Fn(&Entry) -> Error) {
+        let removed: Vec<_> = self.state().entries.extract_if(|key, _| which(key)).collect();
+        for (_, entry) in removed {
+            let reason = why(&entry);
+            entry.end(&reason);
+        }
     }
 
     /// Forgets an entry, unless another attempt has taken it over.
@@ -317,6 +318,17 @@ impl Entry {
             not_before: None,
         }
     }
+
+    /// Ends its task, and tells those who wait for an answer why. Not while the state is locked, which the task's end
+    /// locks.
+    fn end(self, reason: &Error) {
+        if let Stage::Ready(connection) = &self.stage {
+            connection.end(reason);
+        }
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
 }
 
 /// One attempt at a connection, and the connection that comes of it.
@@ -346,10 +358,10 @@ impl Attempt {
         });
         match outcome {
             Ok((connection, driver)) => {
-                setup.metrics.connected();
+                let open = Open::new(&setup.metrics);
                 self.ready(connection);
                 let ended = driver.await;
-                setup.metrics.disconnected();
+                drop(open);
                 self.ended(&ended);
             }
             Err(error) => self.failed(error),
@@ -397,6 +409,22 @@ impl Entry {
         self.stage = Stage::Closed;
         self.task = None;
         self.not_before = Some(Instant::now() + self.reconnect.next(random));
+    }
+}
+
+/// Counts a connection as open, and when it is dropped, with its task if that is aborted, as ended.
+struct Open<'a>(&'a Metrics);
+
+impl<'a> Open<'a> {
+    fn new(metrics: &'a Metrics) -> Self {
+        metrics.connected();
+        Self(metrics)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.disconnected();
     }
 }
 

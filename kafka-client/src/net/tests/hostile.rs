@@ -51,7 +51,7 @@ async fn before_a_connection_is_ready_large_and_negative_frames_are_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn a_handshake_with_the_wrong_correlation_id_a_cut_body_or_a_giant_count_is_refused() {
-    let body = api_versions(4, 0);
+    let body = api_versions(4, 0, 0);
     let error = connect_to_peer_that_says(&answer(Api::ApiVersions, 4, 9, &body)).await;
     assert_eq!(protocol(&error), &ProtocolErrorKind::CorrelationId { expected: 0, received: 9 });
     let error = connect_to_peer_that_says(&answer(Api::ApiVersions, 4, 0, &[0])).await;
@@ -100,7 +100,7 @@ async fn setting_up_takes_its_time_and_no_more_whatever_the_peer_does() {
             connection = pool.shared_connection(NODE, &address) => connection.unwrap_err(),
             () = async {
                 let peer = peer.insert(fixture.accept().await);
-                let whole = answer(Api::ApiVersions, 4, 0, &api_versions(4, 0));
+                let whole = answer(Api::ApiVersions, 4, 0, &api_versions(4, 0, 0));
                 for byte in whole.chunks(1).take(bytes_per_second * 1000) {
                     peer.send(byte).await;
                     sleep(SECOND).await;
@@ -335,7 +335,7 @@ async fn exchange(random: &mut fastrand::Rng) {
     let broker = async {
         let mut peer = fixture.accept().await;
         let asked = peer.asked().await;
-        let whole = answer(Api::ApiVersions, asked.version, 0, &api_versions(asked.version, 0));
+        let whole = answer(Api::ApiVersions, asked.version, 0, &api_versions(asked.version, 0, 0));
         let bytes = if spoil_handshake { mutated(random, &[whole]) } else { whole };
         peer.send(&bytes).await;
         peer

@@ -153,9 +153,77 @@ async fn whoever_waits_for_an_attempt_that_is_given_up_is_told() {
         async move { pool.shared_connection(NODE, &address()).await }
     });
     let _silent = fixture.accept().await;
-    pool.retain(|node| node != NODE);
+    pool.reset("test");
     let error = timeout(SECOND, waiting).await.unwrap().unwrap().unwrap_err();
     assert!(!error.is_fatal(), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_in_flight_when_the_pool_gives_a_connection_up_may_be_tried_again() {
+    let mut fixture = Fixture::new();
+    let (moved, mut moved_peer) = fixture.connect(Lane::General).await;
+    let on_moved = start(&moved, request(&moved, b"")).await;
+    moved_peer.asked().await;
+    let elsewhere = NodeAddress::new("elsewhere", 9092);
+    let (again, _peer) =
+        tokio::join!(fixture.pool.as_ref().unwrap().shared_connection(NODE, &elsewhere), async {
+            let mut peer = Peer::new(fixture.far_ends.recv().await.unwrap());
+            peer.shake_hands().await;
+            peer
+        });
+    again.unwrap();
+    let error = on_moved.await.unwrap().unwrap_err();
+    assert_eq!(reason(&error), "the broker has moved to elsewhere:9092");
+
+    let (produce, mut produce_peer) = fixture.connect(Lane::Produce).await;
+    let call = start(&produce, request(&produce, b"")).await;
+    produce_peer.asked().await;
+    fixture.pool().reset("the cluster is looked for anew");
+    let error = call.await.unwrap().unwrap_err();
+    assert_eq!(reason(&error), "the cluster is looked for anew");
+    assert!(error.is_retriable() && !error.is_fatal(), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_counts_as_open_until_it_ends_whoever_ends_it() {
+    let mut fixture = Fixture::new();
+    let open = |fixture: &Fixture| fixture.metrics.snapshot().connections();
+    let (_, general) = fixture.connect(Lane::General).await;
+    let (_, mut fetch) = fixture.connect(Lane::Fetch).await;
+    assert_eq!(open(&fixture), 2);
+    fixture.owner = fixture.pool().owner();
+    fetch.closed().await;
+    assert_eq!(open(&fixture), 1);
+    drop(general);
+    sleep(SECOND).await;
+    assert_eq!(open(&fixture), 0);
+    let (_, mut peer) = fixture.connect(Lane::General).await;
+    fixture.pool().close();
+    peer.closed().await;
+    let metrics = fixture.metrics.snapshot();
+    assert_eq!((metrics.connects, metrics.disconnects), (3, 3));
+}
+
+#[test]
+fn a_connection_whose_runtime_is_gone_fails_so_that_its_callers_try_again() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (first, second) = (runtime(), runtime());
+    let mut fixture = Fixture::new();
+    let (connection, mut peer) = first.block_on(fixture.connect(Lane::General));
+    let call = second.spawn({
+        let (connection, request) = (connection.clone(), request(&connection, b""));
+        async move { connection.call(request).await }
+    });
+    second.block_on(async {
+        while !call.is_finished() && connection.in_flight() == 0 {
+            tokio::task::yield_now().await
+        }
+    });
+    first.block_on(peer.asked());
+    drop(first);
+    let error = second.block_on(call).unwrap().unwrap_err();
+    assert!(error.is_retriable() && !error.is_fatal(), "{error:?}");
+    assert!(!second.block_on(fixture.connect(Lane::General)).0.is_closed());
 }
 
 #[tokio::test(start_paused = true)]

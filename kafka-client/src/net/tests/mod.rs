@@ -96,11 +96,7 @@ impl Fixture {
 
     /// The broker's end of the next connection.
     async fn accept(&mut self) -> Peer {
-        Peer {
-            stream: self.far_ends.recv().await.unwrap(),
-            decoder: FrameDecoder::new(MAX_FRAME),
-            received: BytesMut::new(),
-        }
+        Peer::new(self.far_ends.recv().await.unwrap())
     }
 
     /// A ready connection, and the broker's end of it.
@@ -135,6 +131,10 @@ struct Asked {
 }
 
 impl Peer {
+    fn new(stream: DuplexStream) -> Self {
+        Self { stream, decoder: FrameDecoder::new(MAX_FRAME), received: BytesMut::new() }
+    }
+
     /// The next request; `None` when the client has closed the connection.
     async fn next(&mut self) -> Option<Asked> {
         loop {
@@ -168,9 +168,14 @@ impl Peer {
 
     /// Answers `ApiVersions` with everything that this crate speaks.
     async fn shake_hands(&mut self) {
+        self.shake_hands_throttling(0).await;
+    }
+
+    /// As [`shake_hands`](Self::shake_hands); the answer mutes the connection for so many milliseconds.
+    async fn shake_hands_throttling(&mut self, millis: i32) {
         let asked = self.asked().await;
         assert_eq!(asked.api, Api::ApiVersions);
-        let body = api_versions(asked.version, 0);
+        let body = api_versions(asked.version, 0, millis);
         self.answer(&asked, &body).await;
     }
 
@@ -186,7 +191,7 @@ fn answer(api: Api, version: i16, correlation_id: i32, body: &[u8]) -> Vec<u8> {
     [&header, body].concat()
 }
 
-fn api_versions(version: i16, error_code: i16) -> Bytes {
+fn api_versions(version: i16, error_code: i16, throttle_ms: i32) -> Bytes {
     let keys = Api::ALL.iter().map(|api| {
         let versions = api.versions();
         ApiVersion::default()
@@ -194,7 +199,10 @@ fn api_versions(version: i16, error_code: i16) -> Bytes {
             .with_min_version(versions.min)
             .with_max_version(versions.max)
     });
-    let response = ApiVersionsResponse::default().with_error_code(error_code).with_api_keys(keys.collect());
+    let response = ApiVersionsResponse::default()
+        .with_error_code(error_code)
+        .with_api_keys(keys.collect())
+        .with_throttle_time_ms(throttle_ms);
     let mut body = BytesMut::new();
     ApiVersionsRequest::encode_response(&response, version, &mut body).unwrap();
     body.freeze()

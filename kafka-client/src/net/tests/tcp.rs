@@ -15,7 +15,7 @@ async fn echo(listener: TcpListener) {
                 while let Some(frame) = decoder.decode(&mut received).unwrap() {
                     let (header, body) = RequestHeader::decode(&frame).unwrap();
                     let body = match header.api {
-                        Api::ApiVersions => api_versions(header.version, 0),
+                        Api::ApiVersions => api_versions(header.version, 0, 0),
                         _ => body,
                     };
                     answers.extend(answer(header.api, header.version, header.correlation_id, &body));

@@ -93,3 +93,27 @@ async fn other_connections_are_not_muted_and_the_end_of_this_one_ends_the_wait()
     waiting.await.unwrap().unwrap_err();
     assert!(began.elapsed().is_zero());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_mutes_a_connection_while_it_is_set_up_is_left_alone_too() {
+    let mut fixture = Fixture::new();
+    let began = Instant::now();
+    let address = address();
+    let (connection, mut peer) =
+        tokio::join!(fixture.pool.as_ref().unwrap().shared_connection(NODE, &address), async {
+            let mut peer = Peer::new(fixture.far_ends.recv().await.unwrap());
+            peer.shake_hands_throttling(40_000).await;
+            peer
+        });
+    let connection = connection.unwrap();
+    assert!(began.elapsed().is_zero());
+    let call = tokio::spawn({
+        let request = request(&connection, b"");
+        async move { connection.call(request).await }
+    });
+    let asked = peer.asked().await;
+    assert_eq!(began.elapsed(), 40 * SECOND);
+    peer.answer(&asked, &[0; 4]).await;
+    call.await.unwrap().unwrap();
+    assert_eq!(fixture.metrics.snapshot().throttles, 1);
+}
