@@ -60,13 +60,14 @@ impl Admin {
         i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX)
     }
 
-    /// Has `attempt` made for `keys`, and again for those whose failure `may_pass`, until each has its result or time
-    /// runs out.
+    /// Has `attempt` made for `keys` with requests of `api`, and again for those whose failure `may_pass`, until each has
+    /// its result or time runs out.
     ///
     /// # Errors
     /// The first attempt failed as a whole. A later failure becomes the result of what was still open.
     pub(crate) async fn each<K, T, F>(
         &self,
+        api: Api,
         keys: Vec<K>,
         may_pass: fn(&Error) -> bool,
         attempt: impl Fn(Vec<K>, Instant) -> F,
@@ -92,7 +93,7 @@ impl Admin {
                 Err(error) => open.iter().map(|key| (key.clone(), Err(error.clone()))).collect(),
             };
             for key in &open {
-                results.insert(key.clone(), answers.remove(key).unwrap_or_else(left_out));
+                results.insert(key.clone(), answers.remove(key).unwrap_or_else(|| left_out(api)));
             }
             let waits_for_unknown = start.elapsed() < PROPAGATION;
             open.retain(|key| match results.get(key) {
@@ -103,25 +104,28 @@ impl Admin {
             if open.is_empty() || Instant::now() + delay >= deadline {
                 break;
             }
+            let codes: Vec<ErrorCode> =
+                open.iter().filter_map(|key| results.get(key)?.as_ref().err()?.error_code()).collect();
+            let controller_moved = codes.contains(&ErrorCode::NOT_CONTROLLER);
+            if controller_moved {
+                self.client.forget(&Route::Controller, None);
+            }
             sleep(delay).await;
-            let shows_old_metadata = |key: &K| match results.get(key) {
-                Some(Err(error)) => error.error_code().is_some_and(ErrorCode::refreshes_metadata),
-                _ => false,
-            };
-            if open.iter().any(shows_old_metadata) {
+            if controller_moved || codes.into_iter().any(ErrorCode::refreshes_metadata) {
                 // A refresh is under way; without it the same broker would be asked and say the same. Should it take
                 // long, the next attempt asks for it again.
                 let _ = timeout(config.retry_backoff_max, refreshed.changed()).await;
             }
         }
         let result = |key: K| {
-            let result = results.get(&key).cloned().unwrap_or_else(left_out);
+            let result = results.get(&key).cloned().unwrap_or_else(|| left_out(api));
             (key, result)
         };
         Ok(keys.into_iter().map(result).collect())
     }
 
-    /// Finds the broker for each key, and has all the brokers asked at once, each for its keys.
+    /// Finds the broker for each key, and has all the brokers asked at once, each for its keys. A key that an answer
+    /// leaves out is left out here.
     pub(crate) async fn fan_out<K, T, F>(
         &self,
         keys: Vec<K>,
@@ -156,9 +160,10 @@ impl Admin {
         for ((node, keys), mut outcome) in by_node.into_iter().zip(asked) {
             for key in keys {
                 let answer = match &mut outcome {
-                    Ok(answers) => answers.remove(&key).unwrap_or_else(left_out),
-                    Err(error) => Err(error.clone()),
+                    Ok(answers) => answers.remove(&key),
+                    Err(error) => Some(Err(error.clone())),
                 };
+                let Some(answer) = answer else { continue };
                 if answer.as_ref().is_err_and(is_about_the_place) {
                     self.client.forget(&route(&key), node);
                 }
@@ -179,9 +184,9 @@ pub(crate) fn by_topic(partitions: &[TopicPartition]) -> BTreeMap<&str, Vec<i32>
 }
 
 /// What to make of an answer that says nothing about a thing it was asked for.
-fn left_out<T>() -> Result<T> {
+fn left_out<T>(api: Api) -> Result<T> {
     let message = "the answer leaves this out".to_owned();
-    Err(Error::broker(ErrorCode::UNKNOWN_SERVER_ERROR, Api::Metadata, None, Some(message)))
+    Err(Error::broker(ErrorCode::UNKNOWN_SERVER_ERROR, api, None, Some(message)))
 }
 
 /// The result that an error code and its message stand for.

@@ -265,6 +265,7 @@ impl Admin {
         resources: impl IntoIterator<Item = ConfigResource>,
     ) -> Result<Outcomes<ConfigResource, Config>> {
         self.each(
+            Api::DescribeConfigs,
             resources.into_iter().collect(),
             |_| false,
             move |open, deadline| async move {
@@ -336,26 +337,31 @@ impl Admin {
     ) -> Result<Outcomes<ConfigResource, ()>> {
         let resources = changes.iter().map(|change| change.resource.clone()).collect();
         let changes = &changes;
-        self.each(resources, controller_may_change_its_mind, move |open, deadline: Instant| async move {
-            let ask = |route: Route, resources: Vec<ConfigResource>| async move {
-                let resources: HashSet<ConfigResource> = resources.into_iter().collect();
-                let wanted = changes.iter().filter(|change| resources.contains(&change.resource));
-                let request = IncrementalAlterConfigsRequest::default()
-                    .with_resources(wanted.map(AlterConfigs::to_wire).collect())
-                    .with_validate_only(validate_only);
-                let answer =
-                    self.client().request(route).deadline(deadline).send(|_| Ok(request.clone())).await?;
-                let mut answers = HashMap::new();
-                for result in answer.response.responses {
-                    let message = result.error_message.as_ref();
-                    let outcome =
-                        outcome(result.error_code, Api::IncrementalAlterConfigs, answer.node, message);
-                    insert(&mut answers, result.resource_type, &result.resource_name, outcome);
-                }
-                Ok(answers)
-            };
-            by_route(open, ask).await
-        })
+        self.each(
+            Api::IncrementalAlterConfigs,
+            resources,
+            controller_may_change_its_mind,
+            move |open, deadline: Instant| async move {
+                let ask = |route: Route, resources: Vec<ConfigResource>| async move {
+                    let resources: HashSet<ConfigResource> = resources.into_iter().collect();
+                    let wanted = changes.iter().filter(|change| resources.contains(&change.resource));
+                    let request = IncrementalAlterConfigsRequest::default()
+                        .with_resources(wanted.map(AlterConfigs::to_wire).collect())
+                        .with_validate_only(validate_only);
+                    let answer =
+                        self.client().request(route).deadline(deadline).send(|_| Ok(request.clone())).await?;
+                    let mut answers = HashMap::new();
+                    for result in answer.response.responses {
+                        let message = result.error_message.as_ref();
+                        let outcome =
+                            outcome(result.error_code, Api::IncrementalAlterConfigs, answer.node, message);
+                        insert(&mut answers, result.resource_type, &result.resource_name, outcome);
+                    }
+                    Ok(answers)
+                };
+                by_route(open, ask).await
+            },
+        )
         .await
     }
 }

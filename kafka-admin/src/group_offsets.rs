@@ -98,48 +98,55 @@ impl Admin {
             offsets.iter().map(|(partition, offset)| (partition, offset)).collect();
         let places = &places;
         let partitions = offsets.iter().map(|(partition, _)| partition.clone()).collect();
-        self.each(partitions, place_may_change, move |open: Vec<TopicPartition>, deadline| async move {
-            let make = |version| {
-                let topics = by_topic(&open).into_iter().map(|(name, ids)| {
-                    let partitions = ids.into_iter().filter_map(|id| {
-                        let offset = places.get(&TopicPartition::new(name, id))?;
-                        let partition = OffsetCommitRequestPartition::default()
-                            .with_partition_index(id)
-                            .with_committed_offset(offset.offset)
-                            .with_committed_metadata(Some(text(&offset.metadata)));
-                        Some(match offset.leader_epoch {
-                            // Older brokers keep no epochs.
-                            Some(epoch) if version >= 6 => partition.with_committed_leader_epoch(epoch),
-                            _ => partition,
-                        })
+        self.each(
+            Api::OffsetCommit,
+            partitions,
+            place_may_change,
+            move |open: Vec<TopicPartition>, deadline| async move {
+                let make = |version| {
+                    let topics = by_topic(&open).into_iter().map(|(name, ids)| {
+                        let partitions = ids.into_iter().filter_map(|id| {
+                            let offset = places.get(&TopicPartition::new(name, id))?;
+                            let partition = OffsetCommitRequestPartition::default()
+                                .with_partition_index(id)
+                                .with_committed_offset(offset.offset)
+                                .with_committed_metadata(Some(text(&offset.metadata)));
+                            Some(match offset.leader_epoch {
+                                // Older brokers keep no epochs.
+                                Some(epoch) if version >= 6 => partition.with_committed_leader_epoch(epoch),
+                                _ => partition,
+                            })
+                        });
+                        OffsetCommitRequestTopic::default()
+                            .with_name(topic_name(name))
+                            .with_partitions(partitions.collect())
                     });
-                    OffsetCommitRequestTopic::default()
-                        .with_name(topic_name(name))
-                        .with_partitions(partitions.collect())
-                });
-                Ok(OffsetCommitRequest::default()
-                    .with_group_id(GroupId(text(group)))
-                    // Of no generation and no member: what only a group without members allows.
-                    .with_generation_id_or_member_epoch(-1)
-                    .with_topics(topics.collect()))
-            };
-            let route = Route::Group(group.into());
-            let first = Api::OffsetCommit.versions().min;
-            let call = self.client().request(route.clone()).deadline(deadline);
-            let call =
-                call.versions(VersionRange { min: first, max: LAST_WITH_NAMES }, "setting a group's offsets");
-            let answer = call.send(make).await?;
-            let mut answers = HashMap::new();
-            for topic in answer.response.topics {
-                for committed in topic.partitions {
-                    let outcome = outcome(committed.error_code, Api::OffsetCommit, answer.node, None);
-                    answers
-                        .insert(TopicPartition::new(topic.name.as_str(), committed.partition_index), outcome);
+                    Ok(OffsetCommitRequest::default()
+                        .with_group_id(GroupId(text(group)))
+                        // Of no generation and no member: what only a group without members allows.
+                        .with_generation_id_or_member_epoch(-1)
+                        .with_topics(topics.collect()))
+                };
+                let route = Route::Group(group.into());
+                let first = Api::OffsetCommit.versions().min;
+                let call = self.client().request(route.clone()).deadline(deadline);
+                let call = call
+                    .versions(VersionRange { min: first, max: LAST_WITH_NAMES }, "setting a group's offsets");
+                let answer = call.send(make).await?;
+                let mut answers = HashMap::new();
+                for topic in answer.response.topics {
+                    for committed in topic.partitions {
+                        let outcome = outcome(committed.error_code, Api::OffsetCommit, answer.node, None);
+                        answers.insert(
+                            TopicPartition::new(topic.name.as_str(), committed.partition_index),
+                            outcome,
+                        );
+                    }
                 }
-            }
-            self.forget_if_moved(&route, answer.node, &answers);
-            Ok(answers)
-        })
+                self.forget_if_moved(&route, answer.node, &answers);
+                Ok(answers)
+            },
+        )
         .await
     }
 
@@ -157,31 +164,38 @@ impl Admin {
         partitions: impl IntoIterator<Item = TopicPartition>,
     ) -> Result<Outcomes<TopicPartition, ()>> {
         let partitions = partitions.into_iter().collect();
-        self.each(partitions, place_may_change, move |open: Vec<TopicPartition>, deadline| async move {
-            let topics = by_topic(&open).into_iter().map(|(name, ids)| {
-                let partition = |id| OffsetDeleteRequestPartition::default().with_partition_index(id);
-                OffsetDeleteRequestTopic::default()
-                    .with_name(topic_name(name))
-                    .with_partitions(ids.into_iter().map(partition).collect())
-            });
-            let request = OffsetDeleteRequest::default()
-                .with_group_id(GroupId(text(group)))
-                .with_topics(topics.collect());
-            let route = Route::Group(group.into());
-            let call = self.client().request(route.clone()).deadline(deadline);
-            let answer =
-                call.send_checked(|_| Ok(request.clone()), |answer| ErrorCode(answer.error_code)).await?;
-            let mut answers = HashMap::new();
-            for topic in answer.response.topics {
-                for deleted in topic.partitions {
-                    let outcome = outcome(deleted.error_code, Api::OffsetDelete, answer.node, None);
-                    answers
-                        .insert(TopicPartition::new(topic.name.as_str(), deleted.partition_index), outcome);
+        self.each(
+            Api::OffsetDelete,
+            partitions,
+            place_may_change,
+            move |open: Vec<TopicPartition>, deadline| async move {
+                let topics = by_topic(&open).into_iter().map(|(name, ids)| {
+                    let partition = |id| OffsetDeleteRequestPartition::default().with_partition_index(id);
+                    OffsetDeleteRequestTopic::default()
+                        .with_name(topic_name(name))
+                        .with_partitions(ids.into_iter().map(partition).collect())
+                });
+                let request = OffsetDeleteRequest::default()
+                    .with_group_id(GroupId(text(group)))
+                    .with_topics(topics.collect());
+                let route = Route::Group(group.into());
+                let call = self.client().request(route.clone()).deadline(deadline);
+                let answer =
+                    call.send_checked(|_| Ok(request.clone()), |answer| ErrorCode(answer.error_code)).await?;
+                let mut answers = HashMap::new();
+                for topic in answer.response.topics {
+                    for deleted in topic.partitions {
+                        let outcome = outcome(deleted.error_code, Api::OffsetDelete, answer.node, None);
+                        answers.insert(
+                            TopicPartition::new(topic.name.as_str(), deleted.partition_index),
+                            outcome,
+                        );
+                    }
                 }
-            }
-            self.forget_if_moved(&route, answer.node, &answers);
-            Ok(answers)
-        })
+                self.forget_if_moved(&route, answer.node, &answers);
+                Ok(answers)
+            },
+        )
         .await
     }
 

@@ -194,7 +194,7 @@ impl Admin {
         groups: impl IntoIterator<Item = S>,
     ) -> Result<Outcomes<String, GroupDescription>> {
         let groups = groups.into_iter().map(Into::into).collect();
-        self.each(groups, place_may_change, move |open, deadline| async move {
+        self.each(Api::DescribeGroups, groups, place_may_change, move |open, deadline| async move {
             let ask = |node, groups: Vec<String>| async move {
                 self.ask_descriptions(node, &groups, deadline).await
             };
@@ -279,7 +279,7 @@ impl Admin {
         groups: impl IntoIterator<Item = S>,
     ) -> Result<Outcomes<String, ()>> {
         let groups = groups.into_iter().map(Into::into).collect();
-        self.each(groups, place_may_change, move |open, deadline| async move {
+        self.each(Api::DeleteGroups, groups, place_may_change, move |open, deadline| async move {
             let ask = |node, groups: Vec<String>| async move {
                 let request = DeleteGroupsRequest::default().with_groups_names(group_ids(&groups));
                 let call = self.client().request(Route::Node(node)).once().deadline(deadline);

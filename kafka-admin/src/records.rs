@@ -7,7 +7,7 @@ use kafka_client::raw::Route;
 use kafka_client::raw::wire::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_client::raw::wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_client::raw::wire::messages::{BrokerId, DeleteRecordsRequest, ListOffsetsRequest};
-use kafka_client::{Api, IsolationLevel, NodeId, Offset, Result, TopicPartition, VersionRange};
+use kafka_client::{Api, Error, IsolationLevel, NodeId, Offset, Result, TopicPartition, VersionRange};
 use tokio::time::Instant;
 
 use crate::admin::{Admin, Answers, Outcomes, by_topic, outcome, place_may_change};
@@ -21,7 +21,7 @@ pub enum OffsetSpec {
     Earliest,
     /// The end: the offset of the next record; with [`IsolationLevel::ReadCommitted`] the first that is not yet decided.
     Latest,
-    /// The first record with this timestamp, in milliseconds since 1970, or a later one.
+    /// The first record with this timestamp, in milliseconds since 1970 and not before, or a later one.
     Timestamp(i64),
     /// The record with the highest timestamp. Needs Kafka 3.0.
     MaxTimestamp,
@@ -102,12 +102,14 @@ impl Admin {
         let topics = places.iter().map(|(partition, _)| partition.topic.clone());
         let _tracked = self.client().refresher().track(topics, false);
         // The place is part of the key: one partition may be asked for several.
-        let outcomes = self.each(places, place_may_change, move |open, deadline| async move {
-            let route = |(partition, _): &(TopicPartition, OffsetSpec)| Route::Leader(partition.clone());
-            let ask =
-                |node, places| async move { Ok(self.ask_offsets(node, places, isolation, deadline).await) };
-            Ok(self.fan_out(open, deadline, route, ask).await)
-        });
+        let outcomes =
+            self.each(Api::ListOffsets, places, place_may_change, move |open, deadline| async move {
+                let route = |(partition, _): &(TopicPartition, OffsetSpec)| Route::Leader(partition.clone());
+                let ask = |node, places| async move {
+                    Ok(self.ask_offsets(node, places, isolation, deadline).await)
+                };
+                Ok(self.fan_out(open, deadline, route, ask).await)
+            });
         Ok(outcomes.await?.into_iter().map(|((partition, _), outcome)| (partition, outcome)).collect())
     }
 
@@ -151,6 +153,11 @@ impl Admin {
         isolation: IsolationLevel,
         deadline: Instant,
     ) -> Result<Answers<TopicPartition, ListedOffset>> {
+        if let OffsetSpec::Timestamp(..0) = place {
+            // On the wire it would stand for another place.
+            let remedy = "give milliseconds since 1970, or another place";
+            return Err(Error::config("timestamp", format!("{place:?}"), remedy));
+        }
         // From version 2 on a request says which records count.
         let (first, feature) = match (place.needs(), isolation) {
             ((1, _), IsolationLevel::ReadCommitted) => (2, "listing offsets of committed records"),
@@ -195,7 +202,7 @@ impl Admin {
     /// first offset that is left.
     ///
     /// # Errors
-    /// An [`Offset`] other than `At`, `Earliest` (which deletes nothing) and `Latest` is a
+    /// An [`Offset`] other than `At` from 0 on, `Earliest` (which deletes nothing) and `Latest` is a
     /// [`Config`](kafka_client::ErrorKind::Config) error in the partition's result. What else is wrong with one
     /// partition is there too; one that the cluster does not know is waited for 5 s.
     ///
@@ -211,20 +218,24 @@ impl Admin {
         let topics = partitions.iter().map(|partition| partition.topic.clone());
         let _tracked = self.client().refresher().track(topics, false);
         let offsets = &offsets;
-        self.each(partitions, place_may_change, move |open, deadline| async move {
+        self.each(Api::DeleteRecords, partitions, place_may_change, move |open, deadline| async move {
             let mut answers = HashMap::new();
             let mut places: HashMap<TopicPartition, i64> = HashMap::new();
             for partition in open {
-                match offsets.get(&partition) {
-                    Some(Offset::At(offset)) => drop(places.insert(partition, *offset)),
-                    Some(Offset::Earliest) => drop(places.insert(partition, 0)),
-                    Some(Offset::Latest) => drop(places.insert(partition, -1)),
-                    other => {
-                        let remedy = "give an offset, or Offset::Latest for all records";
-                        let error = kafka_client::Error::config("offset", format!("{other:?}"), remedy);
-                        answers.insert(partition, Err(error));
+                let Some(before) = offsets.get(&partition) else { continue };
+                let offset = match before {
+                    Offset::At(offset @ 0..) => *offset,
+                    Offset::Earliest => 0,
+                    Offset::Latest => -1,
+                    // Also a negative offset, which on the wire would stand for all records.
+                    _ => {
+                        let remedy = "give an offset from 0 on, or Offset::Latest for all records";
+                        answers
+                            .insert(partition, Err(Error::config("offset", format!("{before:?}"), remedy)));
+                        continue;
                     }
-                }
+                };
+                places.insert(partition, offset);
             }
             let route = |partition: &TopicPartition| Route::Leader(partition.clone());
             let places = &places;

@@ -228,28 +228,37 @@ impl Admin {
     ) -> Result<Outcomes<String, CreatedTopic>> {
         let names = topics.iter().map(|topic| topic.name.clone()).collect();
         let topics = &topics;
-        self.each(names, controller_may_change_its_mind, move |open, deadline| async move {
-            let open: HashSet<String> = open.into_iter().collect();
-            let wanted = || topics.iter().filter(|topic| open.contains(&topic.name));
-            let mut call = self.client().request(Route::Controller).deadline(deadline);
-            if wanted().any(NewTopic::needs_broker_defaults) {
-                call = call.versions(
-                    BROKER_DEFAULTS,
-                    "a topic with the broker's numbers of partitions and replicas",
-                );
-            }
-            let request = CreateTopicsRequest::default()
-                .with_topics(wanted().map(NewTopic::to_wire).collect())
-                .with_timeout_ms(self.broker_timeout_ms())
-                .with_validate_only(validate_only);
-            let answer = call.send(|_| Ok(request.clone())).await?;
-            let created = |topic: CreatableTopicResult| {
-                let outcome =
-                    outcome(topic.error_code, Api::CreateTopics, answer.node, topic.error_message.as_ref());
-                (topic.name.to_string(), outcome.map(|()| CreatedTopic::from_wire(topic)))
-            };
-            Ok(answer.response.topics.into_iter().map(created).collect())
-        })
+        self.each(
+            Api::CreateTopics,
+            names,
+            controller_may_change_its_mind,
+            move |open, deadline| async move {
+                let open: HashSet<String> = open.into_iter().collect();
+                let wanted = || topics.iter().filter(|topic| open.contains(&topic.name));
+                let mut call = self.client().request(Route::Controller).deadline(deadline);
+                if wanted().any(NewTopic::needs_broker_defaults) {
+                    call = call.versions(
+                        BROKER_DEFAULTS,
+                        "a topic with the broker's numbers of partitions and replicas",
+                    );
+                }
+                let request = CreateTopicsRequest::default()
+                    .with_topics(wanted().map(NewTopic::to_wire).collect())
+                    .with_timeout_ms(self.broker_timeout_ms())
+                    .with_validate_only(validate_only);
+                let answer = call.send(|_| Ok(request.clone())).await?;
+                let created = |topic: CreatableTopicResult| {
+                    let outcome = outcome(
+                        topic.error_code,
+                        Api::CreateTopics,
+                        answer.node,
+                        topic.error_message.as_ref(),
+                    );
+                    (topic.name.to_string(), outcome.map(|()| CreatedTopic::from_wire(topic)))
+                };
+                Ok(answer.response.topics.into_iter().map(created).collect())
+            },
+        )
         .await
     }
 
@@ -266,28 +275,33 @@ impl Admin {
         topics: impl IntoIterator<Item = S>,
     ) -> Result<Outcomes<String, ()>> {
         let names = topics.into_iter().map(Into::into).collect();
-        self.each(names, controller_may_change_its_mind, move |open, deadline| async move {
-            let make = |version| {
-                let names = open.iter().map(|name| topic_name(name));
-                let request = DeleteTopicsRequest::default().with_timeout_ms(self.broker_timeout_ms());
-                Ok(if version >= 6 {
-                    request.with_topics(
-                        names.map(|name| DeleteTopicState::default().with_name(Some(name))).collect(),
-                    )
-                } else {
-                    request.with_topic_names(names.collect())
-                })
-            };
-            let answer = self.client().request(Route::Controller).deadline(deadline).send(make).await?;
-            let results = answer.response.responses.into_iter();
-            Ok(results
-                .filter_map(|topic| {
-                    let message = topic.error_message.as_ref();
-                    let outcome = outcome(topic.error_code, Api::DeleteTopics, answer.node, message);
-                    Some((topic.name?.to_string(), outcome))
-                })
-                .collect())
-        })
+        self.each(
+            Api::DeleteTopics,
+            names,
+            controller_may_change_its_mind,
+            move |open, deadline| async move {
+                let make = |version| {
+                    let names = open.iter().map(|name| topic_name(name));
+                    let request = DeleteTopicsRequest::default().with_timeout_ms(self.broker_timeout_ms());
+                    Ok(if version >= 6 {
+                        request.with_topics(
+                            names.map(|name| DeleteTopicState::default().with_name(Some(name))).collect(),
+                        )
+                    } else {
+                        request.with_topic_names(names.collect())
+                    })
+                };
+                let answer = self.client().request(Route::Controller).deadline(deadline).send(make).await?;
+                let results = answer.response.responses.into_iter();
+                Ok(results
+                    .filter_map(|topic| {
+                        let message = topic.error_message.as_ref();
+                        let outcome = outcome(topic.error_code, Api::DeleteTopics, answer.node, message);
+                        Some((topic.name?.to_string(), outcome))
+                    })
+                    .collect())
+            },
+        )
         .await
     }
 
@@ -332,6 +346,7 @@ impl Admin {
     ) -> Result<Outcomes<String, TopicDescription>> {
         let names: Vec<String> = topics.into_iter().map(Into::into).collect();
         self.each(
+            Api::Metadata,
             names,
             |_| false,
             move |open, deadline| async move {
@@ -376,23 +391,28 @@ impl Admin {
         let partitions: Vec<NewPartitions> = partitions.into_iter().collect();
         let names = partitions.iter().map(|partitions| partitions.topic.clone()).collect();
         let partitions = &partitions;
-        self.each(names, controller_may_change_its_mind, move |open, deadline| async move {
-            let open: HashSet<String> = open.into_iter().collect();
-            let wanted = partitions.iter().filter(|partitions| open.contains(&partitions.topic));
-            let request = CreatePartitionsRequest::default()
-                .with_topics(wanted.map(NewPartitions::to_wire).collect())
-                .with_timeout_ms(self.broker_timeout_ms());
-            let call = self.client().request(Route::Controller).deadline(deadline);
-            let answer = call.send(|_| Ok(request.clone())).await?;
-            let results = answer.response.results.into_iter();
-            Ok(results
-                .map(|topic| {
-                    let message = topic.error_message.as_ref();
-                    let outcome = outcome(topic.error_code, Api::CreatePartitions, answer.node, message);
-                    (topic.name.to_string(), outcome)
-                })
-                .collect())
-        })
+        self.each(
+            Api::CreatePartitions,
+            names,
+            controller_may_change_its_mind,
+            move |open, deadline| async move {
+                let open: HashSet<String> = open.into_iter().collect();
+                let wanted = partitions.iter().filter(|partitions| open.contains(&partitions.topic));
+                let request = CreatePartitionsRequest::default()
+                    .with_topics(wanted.map(NewPartitions::to_wire).collect())
+                    .with_timeout_ms(self.broker_timeout_ms());
+                let call = self.client().request(Route::Controller).deadline(deadline);
+                let answer = call.send(|_| Ok(request.clone())).await?;
+                let results = answer.response.results.into_iter();
+                Ok(results
+                    .map(|topic| {
+                        let message = topic.error_message.as_ref();
+                        let outcome = outcome(topic.error_code, Api::CreatePartitions, answer.node, message);
+                        (topic.name.to_string(), outcome)
+                    })
+                    .collect())
+            },
+        )
         .await
     }
 }

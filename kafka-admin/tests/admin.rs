@@ -140,6 +140,21 @@ async fn a_controller_that_has_moved_is_asked_again_and_one_answer_is_given() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_controller_that_says_it_is_none_is_looked_for_before_the_next_attempt() {
+    let (cluster, admin, _client) = start(three()).await;
+    let moved = cluster.fault(on(Api::CreateTopics).times(3)).error(ErrorCode::NOT_CONTROLLER);
+    let created = admin.create_topics([NewTopic::new("t").partitions(1).replication(1)]).await.unwrap();
+    assert!(created[0].1.is_ok(), "{created:?}");
+    assert_eq!(moved.fired(), 3);
+    let requests = cluster.requests();
+    let apis: Vec<Api> = requests.iter().map(|request| request.api).collect();
+    let creations: Vec<usize> = (0..apis.len()).filter(|at| apis[*at] == Api::CreateTopics).collect();
+    for pair in creations.windows(2) {
+        assert!(apis[pair[0]..pair[1]].contains(&Api::Metadata), "{apis:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lost_answer_to_a_creation_is_asked_for_again() {
     let (cluster, admin, _client) = start(three()).await;
     let lost = cluster.fault(on(Api::CreateTopics).nth(1)).after_effect().close();
@@ -291,6 +306,8 @@ async fn offsets_are_found_by_place_and_by_time_at_each_leader() {
     let offsets: Vec<Option<i64>> = found.iter().map(|(_, found)| found.as_ref().unwrap().offset).collect();
     assert_eq!(offsets, [Some(0), Some(1), Some(1), None, Some(3)]);
     assert_eq!(found[1].1.as_ref().unwrap().timestamp, Some(3000));
+    let before_all_time = admin.list_offsets([(orders(0), OffsetSpec::Timestamp(-3))]).await.unwrap();
+    assert!(matches!(before_all_time[0].1.as_ref().unwrap_err().kind(), ErrorKind::Config { .. }));
 
     // The leader moves behind the client's back.
     let _tracked = client.refresher().track(["orders"], false);
@@ -327,6 +344,10 @@ async fn records_are_deleted_up_to_an_offset_and_the_first_left_is_told() {
     assert_eq!(code(&deleted, 2), Some(ErrorCode::OFFSET_OUT_OF_RANGE));
     assert_eq!(code(&deleted, 3), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
     assert!(matches!(deleted[4].1.as_ref().unwrap_err().kind(), ErrorKind::Config { .. }));
+    // On the wire -1 stands for all records, which nobody who computed an offset means.
+    let negative = admin.delete_records([(orders(2), Offset::At(-1))]).await.unwrap();
+    let error = negative[0].1.as_ref().unwrap_err().to_string();
+    assert_eq!(error, r#"offset = "At(-1)": give an offset from 0 on, or Offset::Latest for all records"#);
     let earliest = admin.list_offsets([(orders(0), OffsetSpec::Earliest)]).await.unwrap();
     assert_eq!(earliest[0].1.as_ref().unwrap().offset, Some(3));
 }
