@@ -203,7 +203,7 @@ impl<C> Setting<C> {
         self.name
     }
 
-    /// The default used here, as it would stand in a file.
+    /// The default used here, as it would stand in a file; in words, if no value of the setting means the same.
     pub const fn default_value(&self) -> &'static str {
         self.default
     }

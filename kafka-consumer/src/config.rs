@@ -192,7 +192,7 @@ pub const SETTINGS: &[Setting<ConsumerConfig>] = &[
         Ok(())
     })
     .librdkafka("range,roundrobin"),
-    Key::new("auto.offset.reset", "latest", |config, text| {
+    Key::new("auto.offset.reset", "latest for a first start, and an error out of range", |config, text| {
         let place = value::one_of(
             text,
             &[
@@ -210,6 +210,7 @@ pub const SETTINGS: &[Setting<ConsumerConfig>] = &[
         config.out_of_range = place;
         Ok(())
     })
+    .java("latest")
     .librdkafka("largest"),
     Key::new("enable.auto.commit", "true", |config, text| {
         value::boolean(text).map(|value| config.auto_commit = value)
@@ -308,15 +309,24 @@ mod tests {
     #[test]
     fn every_default_in_the_table_is_the_default_of_the_struct_but_for_the_reset_policy() {
         let mut from_table = ConsumerConfig::default();
-        for setting in SETTINGS {
+        for setting in SETTINGS.iter().filter(|setting| setting.name() != "auto.offset.reset") {
             let properties: Properties = [(setting.name(), setting.default_value())].into_iter().collect();
             properties::apply(std::slice::from_ref(setting), Role::Consumer, &properties, &mut from_table)
                 .check()
                 .unwrap();
         }
-        assert_eq!(from_table.out_of_range, Some(Offset::Latest), "auto.offset.reset is an explicit policy");
-        from_table.out_of_range = None;
         assert_eq!(format!("{from_table:?}"), format!("{:?}", ConsumerConfig::default()));
+    }
+
+    #[test]
+    fn a_reset_policy_that_is_set_is_java_s_and_the_default_is_reported_to_be_another() {
+        let mut config = ConsumerConfig::default();
+        let report = properties::apply(SETTINGS, Role::Consumer, &Properties::default(), &mut config);
+        let differs = report.different_defaults().iter().find(|default| default.key == "auto.offset.reset");
+        assert_eq!((differs.unwrap().theirs, config.out_of_range), ("latest", None));
+        let set: Properties = [("auto.offset.reset", "latest")].into_iter().collect();
+        properties::apply(SETTINGS, Role::Consumer, &set, &mut config).check().unwrap();
+        assert_eq!(config.out_of_range, Some(Offset::Latest));
     }
 
     #[test]
