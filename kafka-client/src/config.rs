@@ -149,7 +149,9 @@ impl ClientConfig {
         Ok(())
     }
 
-    /// A source of randomness: the seeded one if a seed was set; `purpose` keeps the streams of two users apart.
+    /// A source of randomness for the roles: the seeded one if a seed was set; `purpose` keeps the streams of two users
+    /// apart.
+    #[doc(hidden)]
     pub fn random(&self, purpose: u64) -> fastrand::Rng {
         match self.seed {
             Some(seed) => fastrand::Rng::with_seed(seed ^ purpose.wrapping_mul(0x9e37_79b9_7f4a_7c15)),

@@ -348,6 +348,23 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }
+        let mut described = "";
+        for line in text.lines() {
+            if let Some(help) = line.strip_prefix("# HELP ") {
+                described = help.split_once(' ').unwrap().0;
+            } else if let Some(kind) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = kind.split_once(' ').unwrap();
+                assert_eq!(name, described);
+                assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
+            } else {
+                let (sample, value) = line.rsplit_once(' ').unwrap();
+                assert!(value.parse::<f64>().unwrap().is_finite(), "{line}");
+                let (name, labels) = sample.split_once('{').unwrap_or((sample, "}"));
+                let suffix = name.strip_prefix(described).unwrap();
+                assert!(matches!(suffix, "" | "_bucket" | "_sum" | "_count"), "{line}");
+                assert!(labels.ends_with('}') && !labels.contains(['\\', '\n']), "{line}");
+            }
+        }
         let mut types: Vec<_> = text.lines().filter(|line| line.starts_with("# TYPE")).collect();
         let all = types.len();
         types.dedup();

@@ -9,14 +9,15 @@ use std::time::Duration;
 
 use kafka_broker::{Cluster, ClusterBuilder, on};
 use kafka_client::layers::{BrokerRequest, BrokerResponse, BrokerService};
-use kafka_client::properties::Properties;
-use kafka_client::raw::Route;
+use kafka_client::metrics::MetricsSnapshot;
+use kafka_client::properties::{Properties, PropertiesReport};
 use kafka_client::raw::wire::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_client::raw::wire::messages::{
     BrokerId, CreateTopicsRequest, DeleteTopicsRequest, GroupId, ListOffsetsRequest, ListOffsetsResponse,
     OffsetFetchRequest, OffsetFetchResponse, StrBytes, TopicName,
 };
-use kafka_client::{Api, Client, ErrorCode, ErrorKind, NodeId, TopicPartition};
+use kafka_client::raw::{self, Route};
+use kafka_client::{Api, Client, ClientBuilder, ClientConfig, ErrorCode, ErrorKind, NodeId, TopicPartition};
 use tokio::time::{Instant, sleep, timeout};
 use tower_service::Service;
 
@@ -221,6 +222,52 @@ async fn a_wait_dropped_at_any_point_leaves_the_client_whole() {
         offsets_of(&client, "g").await.unwrap();
     }
     assert_eq!(was_done, [true; 3], "the longest runs have to reach the end");
+}
+
+#[tokio::test]
+async fn everything_can_be_shared_between_threads_and_every_wait_can_be_spawned() {
+    fn is_shared<T: Send + Sync + 'static>() {}
+    fn is_send<T: Send>(future: T) {
+        drop(future);
+    }
+    is_shared::<Client>();
+    is_shared::<ClientBuilder>();
+    is_shared::<ClientConfig>();
+    is_shared::<kafka_client::Error>();
+    is_shared::<MetricsSnapshot>();
+    is_shared::<Properties>();
+    is_shared::<PropertiesReport>();
+    is_shared::<BrokerRequest>();
+    is_shared::<BrokerResponse>();
+    is_shared::<BrokerService>();
+    is_shared::<raw::Answer<()>>();
+    is_shared::<raw::Call<'static>>();
+    is_shared::<raw::Connection>();
+    is_shared::<raw::Metadata>();
+    is_shared::<raw::Owner>();
+    is_shared::<raw::Progress>();
+    is_shared::<raw::Refresher>();
+    is_shared::<raw::Tracked>();
+
+    let client = Client::builder("localhost:1").build().unwrap();
+    let owner = client.owner();
+    let group = || Route::Group("g".into());
+    let request = || Ok(CreateTopicsRequest::default());
+    is_send(Client::connect("localhost:1"));
+    is_send(client.call(group(), CreateTopicsRequest::default()));
+    is_send(client.call_with(group(), |_| request()));
+    is_send(client.request(group()).on(&owner, raw::Lane::Group).send(|_| request()));
+    is_send(client.request(group()).send_checked(|_| request(), |_| ErrorCode::NONE));
+    is_send(client.connection(1, raw::Lane::Fetch, &owner));
+    is_send(client.resolve(&group(), in_seconds(1)));
+    is_send(client.refresher().ready(in_seconds(1)));
+    is_send(client.refresher().topic("t", false, in_seconds(1)));
+    fn of_a_connection(connection: &raw::Connection, request: BrokerRequest) {
+        is_send(request.progress.clone().queued());
+        is_send(connection.closed());
+        is_send(connection.call(request));
+    }
+    let _ = of_a_connection;
 }
 
 /// A user's layer that counts.

@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use kafka_wire::messages::metadata_response::MetadataResponseTopic;
+use kafka_wire::messages::{ListGroupsRequest, ListGroupsResponse};
 use tokio::time::sleep;
 
 use super::*;
 use crate::client::{Client, ClientBuilder};
 use crate::cluster::fake::{Fake, Reply, Seen, asked, failed_topic, metadata, topic};
+use crate::cluster::route::Route;
+use crate::net::Lane;
 
 fn answer(seen: &Seen, brokers: &[i32], topics: Vec<MetadataResponseTopic>) -> Reply {
     Reply::to::<MetadataRequest>(seen, &metadata(brokers, topics))
@@ -256,6 +259,40 @@ async fn a_broker_that_demands_it_sends_the_client_back_to_the_bootstrap_address
     client.refresher().request("test");
     changes.changed().await.unwrap();
     assert_eq!(fake.connects(), ["seed", "b1", "seed"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_under_way_while_the_cluster_is_looked_for_anew_is_tried_again() {
+    let fake = Fake::new(|seen| answer(seen, &[1, 2], vec![]));
+    let client = builder(&fake, "seed:9092").connect().await.unwrap();
+    let mut asked = 0;
+    fake.replace(move |seen| match (seen.api, seen.host.as_str()) {
+        (Api::ListGroups, _) => {
+            asked += 1;
+            let listed = ListGroupsResponse::default();
+            if asked == 1 { Reply::Silence } else { Reply::to::<ListGroupsRequest>(seen, &listed) }
+        }
+        (_, "seed") => answer(seen, &[1, 2], vec![]),
+        _ => Reply::to::<MetadataRequest>(
+            seen,
+            &metadata(&[1, 2], vec![]).with_error_code(ErrorCode::REBOOTSTRAP_REQUIRED.0),
+        ),
+    });
+    let call = tokio::spawn({
+        let client = client.clone();
+        // On a connection of its own, as the broker keeps silent on it.
+        let owner = client.owner();
+        async move {
+            let call = client.request(Route::Node(2)).on(&owner, Lane::Group);
+            call.send(|_| Ok(ListGroupsRequest::default())).await
+        }
+    });
+    while fake.seen(Api::ListGroups).is_empty() {
+        tokio::task::yield_now().await;
+    }
+    client.refresher().request("test");
+    tokio::time::timeout(Duration::from_secs(5), call).await.unwrap().unwrap().unwrap();
+    assert_eq!(fake.seen(Api::ListGroups).len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
