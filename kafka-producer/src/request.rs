@@ -44,7 +44,8 @@ impl Terms {
         connection.version_for(Api::Produce, VersionRange { min, max })
     }
 
-    /// The body. Sorts `parts` by topic, as they must be.
+    /// The body. Sorts `parts` by topic, as they must be, and takes their bytes: once the request is written nobody but
+    /// the batch holds them, so that their memory can be used again.
     pub(crate) fn encode(
         &self,
         parts: &mut [Part],
@@ -53,11 +54,11 @@ impl Terms {
     ) -> Result<Vec<Bytes>, ProtocolError> {
         parts.sort_unstable_by(|one, other| one.topic.cmp(&other.topic));
         let partitions: Vec<PartitionRecords<'_>> = parts
-            .iter()
+            .iter_mut()
             .map(|part| PartitionRecords {
+                records: std::mem::take(&mut part.bytes),
                 topic: TopicRef { name: &part.topic, id: part.topic_id.0 },
                 index: part.partition,
-                records: part.bytes.clone(),
             })
             .collect();
         let timeout_ms = i32::try_from(self.timeout.as_millis()).unwrap_or(i32::MAX);
