@@ -75,12 +75,9 @@ pub(crate) struct Encoded<'a> {
 }
 
 impl Encoded<'_> {
-    /// The bytes it takes at most in a batch of its own.
-    pub(crate) fn size_alone(&self) -> usize {
-        HEADER_LEN + self.size()
-    }
-
-    fn size(&self) -> usize {
+    /// The bytes it takes at most, the header of its batch not included.
+    #[inline]
+    pub(crate) fn size(&self) -> usize {
         BatchWriter::record_size_upper_bound(self.key, self.value, self.headers)
     }
 }
@@ -166,22 +163,41 @@ impl Accumulator {
         self.topics.store(Arc::new(topics));
     }
 
-    /// Encodes a record into the open batch of a partition, or into a new one. `room` is credit that the caller waited
-    /// for; what is not used of it stays there.
+    /// Encodes a record, of which `size` is the [size](Encoded::size), into the open batch of a partition, or into a new
+    /// one. `room` is credit that the caller waited for; what is not used of it stays there.
+    #[inline]
     pub(crate) fn append(
         &self,
         slot: &Arc<Slot>,
         record: &Encoded<'_>,
+        size: usize,
         room: &mut Option<Room>,
     ) -> Result<Appended, Refusal> {
-        let size = record.size();
         let mut lane = slot.lane();
+        match &mut lane.open {
+            Some(open) if open.writer.len() + size <= open.room.size() => {
+                Ok(Appended { delivery: self.write(open, record)?, began_batch: false })
+            }
+            _ => self.append_elsewhere(slot, lane, record, size, room),
+        }
+    }
+
+    /// The open batch has no room for the record as it is.
+    #[cold]
+    fn append_elsewhere(
+        &self,
+        slot: &Arc<Slot>,
+        mut lane: MutexGuard<'_, Lane>,
+        record: &Encoded<'_>,
+        size: usize,
+        room: &mut Option<Room>,
+    ) -> Result<Appended, Refusal> {
         let mut notice = None;
-        let fits = match &mut lane.open {
-            Some(open) => open.has_room_for(size, &self.memory)?,
+        let grows = match &mut lane.open {
+            Some(open) => open.grow(size, &self.memory)?,
             None => false,
         };
-        if !fits {
+        if !grows {
             if lane.closed {
                 return Err(Refusal::Closed);
             }
@@ -199,14 +215,18 @@ impl Accumulator {
             }
         }
         let Some(open) = &mut lane.open else { return Err(Refusal::Closed) };
-        let timestamp = record.timestamp.unwrap_or_else(|| self.clock.cached_ms());
-        let appended = open
-            .writer
-            .append(timestamp, record.key, record.value, record.headers)
-            .map(|index| Delivery::new(open.completer.completion().clone(), index, timestamp));
+        let delivery = self.write(open, record);
         self.tell(slot, lane, notice);
-        let delivery = appended.map_err(Refusal::Malformed)?;
-        Ok(Appended { delivery, size, began_batch: notice.is_some() })
+        Ok(Appended { delivery: delivery?, began_batch: notice.is_some() })
+    }
+
+    #[inline]
+    fn write(&self, open: &mut Open, record: &Encoded<'_>) -> Result<Delivery, Refusal> {
+        let timestamp = record.timestamp.unwrap_or_else(|| self.clock.cached_ms());
+        match open.writer.append(timestamp, record.key, record.value, record.headers) {
+            Ok(index) => Ok(Delivery::new(open.completer.completion().clone(), index, timestamp)),
+            Err(error) => Err(Refusal::Malformed(error)),
+        }
     }
 
     /// Lets go of the slot and tells the sender what happened there.
@@ -249,8 +269,6 @@ impl Accumulator {
 #[derive(Debug)]
 pub(crate) struct Appended {
     pub(crate) delivery: Delivery,
-    /// The bytes it takes at most.
-    pub(crate) size: usize,
     /// Whether the batch before it is full, or there was none.
     pub(crate) began_batch: bool,
 }
@@ -275,9 +293,9 @@ impl TopicSlots {
         self.sticky.partition(self.partitions, |partition| self.slots[partition].load())
     }
 
-    /// Counts a record that went to its [`sticky_partition`](Self::sticky_partition).
-    pub(crate) fn count_sticky(&self, partition: i32, appended: &Appended) {
-        self.sticky.appended(partition, appended.size, appended.began_batch, self.partitions, |partition| {
+    /// Counts a record of so many bytes that went to its [`sticky_partition`](Self::sticky_partition).
+    pub(crate) fn count_sticky(&self, partition: i32, size: usize, began_batch: bool) {
+        self.sticky.appended(partition, size, began_batch, self.partitions, |partition| {
             self.slots[partition].load()
         });
     }
@@ -320,12 +338,9 @@ struct Open {
 }
 
 impl Open {
-    /// Whether `size` more bytes fit, after taking a larger buffer if need be and credit permits.
-    fn has_room_for(&mut self, size: usize, memory: &Memory) -> Result<bool, Refusal> {
+    /// Makes room for `size` more bytes by taking a larger buffer, if a batch may be so large and credit permits.
+    fn grow(&mut self, size: usize, memory: &Memory) -> Result<bool, Refusal> {
         let needed = self.writer.len() + size;
-        if needed <= self.room.size() {
-            return Ok(true);
-        }
         let larger = memory.size_for(needed);
         if needed > memory.batch_size() || larger <= self.room.size() {
             return Ok(false);

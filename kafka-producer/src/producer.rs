@@ -10,7 +10,7 @@ use kafka_client::properties::{self, Properties, PropertiesReport, Role};
 use kafka_client::raw::Tracked;
 use kafka_client::serde::Serialize;
 use kafka_client::{Client, TopicPartition};
-use kafka_wire::record_batch::HeaderRef;
+use kafka_wire::record_batch::{HEADER_LEN, HeaderRef};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
@@ -19,6 +19,7 @@ use crate::builder::ProducerBuilder;
 use crate::completion::Delivery;
 use crate::config::{ProducerConfig, SETTINGS};
 use crate::error::{Error, ErrorKind, Fate, Result};
+use crate::memory::Room;
 use crate::partitioner::RecordBytes;
 use crate::record::{ProducerRecord, RecordMetadata};
 use crate::sink::ProducerSink;
@@ -43,6 +44,8 @@ struct Handle {
 pub(crate) struct Shared {
     pub(crate) accumulator: Accumulator,
     pub(crate) config: ProducerConfig,
+    /// The most a record may take, its batch's header not included.
+    largest_record: usize,
     client: Client,
     /// Guards the topics that were used, to keep their metadata fresh.
     tracked: Mutex<Tracked>,
@@ -59,6 +62,7 @@ impl Shared {
         let tracked = client.refresher().track(Vec::<Arc<str>>::new(), config.allow_auto_create_topics);
         Self {
             accumulator,
+            largest_record: config.max_request_size.min(config.buffer_memory).saturating_sub(HEADER_LEN),
             config,
             client,
             tracked: Mutex::new(tracked),
@@ -335,7 +339,7 @@ impl Shared {
     fn append<K: Serialize, V: Serialize>(
         &self,
         record: &ProducerRecord<'_, K, V>,
-        room: &mut Option<crate::memory::Room>,
+        room: &mut Option<Room>,
     ) -> Result<Delivery, Obstacle> {
         if self.closing.load(Ordering::Acquire) {
             return Err(Obstacle::Error(self.closed()));
@@ -353,12 +357,13 @@ impl Shared {
         appended
     }
 
+    #[inline]
     fn append_to<K: Serialize, V: Serialize>(
         &self,
         topic: &TopicSlots,
         record: &ProducerRecord<'_, K, V>,
         scratch: (&mut Vec<u8>, &mut Vec<u8>),
-        room: &mut Option<crate::memory::Room>,
+        room: &mut Option<Room>,
     ) -> Result<Delivery, Obstacle> {
         let failed = |part| move |source| ErrorKind::Serialize { part, source };
         let key = record.key.serialize(scratch.0).map_err(failed("key"))?;
@@ -380,20 +385,17 @@ impl Shared {
         })
     }
 
+    #[inline]
     fn place(
         &self,
         topic: &TopicSlots,
         partition: Option<i32>,
         record: &Encoded<'_>,
-        room: &mut Option<crate::memory::Room>,
+        room: &mut Option<Room>,
     ) -> Result<Delivery, Obstacle> {
-        let size = record.size_alone();
-        for (limit, setting) in
-            [(self.config.max_request_size, "max.request.size"), (self.config.buffer_memory, "buffer.memory")]
-        {
-            if size > limit {
-                return Err(ErrorKind::RecordTooLarge { size, limit: Some(limit), setting }.into());
-            }
+        let size = record.size();
+        if size > self.largest_record {
+            return Err(self.too_large(size));
         }
         let partitions = topic.partitions() as i32;
         let chosen = partition.or_else(|| {
@@ -402,22 +404,38 @@ impl Shared {
         });
         let partition = chosen.unwrap_or_else(|| topic.sticky_partition());
         let slot = topic.slot(partition).ok_or(Obstacle::Partition { partition, partitions })?;
-        match self.accumulator.append(slot, record, room) {
+        match self.accumulator.append(slot, record, size, room) {
             Ok(appended) => {
                 if chosen.is_none() {
-                    topic.count_sticky(partition, &appended);
+                    topic.count_sticky(partition, size, appended.began_batch);
                 }
                 Ok(appended.delivery)
             }
-            Err(Refusal::NeedsRoom(size)) => Err(Obstacle::Room(size)),
-            Err(Refusal::Malformed(error)) => {
-                Err(ErrorKind::InvalidRecord { reason: error.to_string() }.into())
-            }
-            Err(Refusal::Closed) => Err(Obstacle::Error(self.closed())),
+            Err(refusal) => Err(self.refused(refusal)),
         }
     }
 
-    async fn wait_for_room(&self, size: usize, deadline: Instant) -> Result<crate::memory::Room> {
+    #[cold]
+    fn refused(&self, refusal: Refusal) -> Obstacle {
+        match refusal {
+            Refusal::NeedsRoom(size) => Obstacle::Room(size),
+            Refusal::Malformed(error) => ErrorKind::InvalidRecord { reason: error.to_string() }.into(),
+            Refusal::Closed => Obstacle::Error(self.closed()),
+        }
+    }
+
+    #[cold]
+    fn too_large(&self, size: usize) -> Obstacle {
+        let size = size + HEADER_LEN;
+        let (limit, setting) = if size > self.config.max_request_size {
+            (self.config.max_request_size, "max.request.size")
+        } else {
+            (self.config.buffer_memory, "buffer.memory")
+        };
+        ErrorKind::RecordTooLarge { size, limit: Some(limit), setting }.into()
+    }
+
+    async fn wait_for_room(&self, size: usize, deadline: Instant) -> Result<Room> {
         // Open batches hold memory too: nobody should wait here for their linger.
         self.accumulator.notices.send_everything();
         match timeout_at(deadline, self.accumulator.memory.take(size)).await {

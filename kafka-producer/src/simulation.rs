@@ -176,7 +176,7 @@ impl World {
             let record = Encoded { key: None, value: Some(&value), headers: &[], timestamp: None };
             let topics = self.accumulator.topics();
             let slot = topics["orders"].slot(partition as i32).unwrap();
-            match self.accumulator.append(slot, &record, &mut None) {
+            match self.accumulator.append(slot, &record, record.size(), &mut None) {
                 Ok(appended) => {
                     self.deliveries.push((partition, self.next_value, appended.delivery));
                     self.next_value += 1;
