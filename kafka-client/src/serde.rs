@@ -28,6 +28,12 @@ pub trait Serialize {
     /// # Errors
     /// Whatever the type finds wrong with its value; the record is then not sent.
     fn serialize<'a>(&'a self, scratch: &'a mut Vec<u8>) -> Result<Option<&'a [u8]>, BoxError>;
+
+    /// Whether [`serialize`](Self::serialize) writes into `scratch`. A type that never does can say so, and a buffer need
+    /// not be fetched for it; one that says so wrongly allocates for every record.
+    fn uses_scratch(&self) -> bool {
+        true
+    }
 }
 
 /// A record's key or value on its way in.
@@ -44,6 +50,10 @@ impl Serialize for () {
     fn serialize<'a>(&'a self, _: &'a mut Vec<u8>) -> Result<Option<&'a [u8]>, BoxError> {
         Ok(None)
     }
+
+    fn uses_scratch(&self) -> bool {
+        false
+    }
 }
 
 macro_rules! serialize_as_bytes {
@@ -51,6 +61,10 @@ macro_rules! serialize_as_bytes {
         impl Serialize for $type {
             fn serialize<'a>(&'a self, _: &'a mut Vec<u8>) -> Result<Option<&'a [u8]>, BoxError> {
                 Ok(Some(self.as_ref()))
+            }
+
+            fn uses_scratch(&self) -> bool {
+                false
             }
         }
     )*};
@@ -61,11 +75,19 @@ impl<const N: usize> Serialize for [u8; N] {
     fn serialize<'a>(&'a self, _: &'a mut Vec<u8>) -> Result<Option<&'a [u8]>, BoxError> {
         Ok(Some(self))
     }
+
+    fn uses_scratch(&self) -> bool {
+        false
+    }
 }
 
 impl<T: Serialize + ?Sized> Serialize for &T {
     fn serialize<'a>(&'a self, scratch: &'a mut Vec<u8>) -> Result<Option<&'a [u8]>, BoxError> {
         (**self).serialize(scratch)
+    }
+
+    fn uses_scratch(&self) -> bool {
+        (**self).uses_scratch()
     }
 }
 
@@ -73,17 +95,29 @@ impl<T: Serialize + ?Sized> Serialize for Box<T> {
     fn serialize<'a>(&'a self, scratch: &'a mut Vec<u8>) -> Result<Option<&'a [u8]>, BoxError> {
         (**self).serialize(scratch)
     }
+
+    fn uses_scratch(&self) -> bool {
+        (**self).uses_scratch()
+    }
 }
 
 impl<T: Serialize + ?Sized> Serialize for std::sync::Arc<T> {
     fn serialize<'a>(&'a self, scratch: &'a mut Vec<u8>) -> Result<Option<&'a [u8]>, BoxError> {
         (**self).serialize(scratch)
     }
+
+    fn uses_scratch(&self) -> bool {
+        (**self).uses_scratch()
+    }
 }
 
 impl<T: Serialize + ToOwned + ?Sized> Serialize for std::borrow::Cow<'_, T> {
     fn serialize<'a>(&'a self, scratch: &'a mut Vec<u8>) -> Result<Option<&'a [u8]>, BoxError> {
         (**self).serialize(scratch)
+    }
+
+    fn uses_scratch(&self) -> bool {
+        (**self).uses_scratch()
     }
 }
 
@@ -94,6 +128,10 @@ impl<T: Serialize> Serialize for Option<T> {
             Some(value) => value.serialize(scratch),
             None => Ok(None),
         }
+    }
+
+    fn uses_scratch(&self) -> bool {
+        self.as_ref().is_some_and(T::uses_scratch)
     }
 }
 
@@ -175,6 +213,22 @@ mod tests {
         let bytes = text.serialize(&mut scratch).unwrap().unwrap();
         assert_eq!(bytes.as_ptr(), text.as_ptr());
         assert_eq!(bytes, b"paid");
+    }
+
+    #[test]
+    fn whoever_says_so_needs_no_scratch() {
+        struct Written;
+        impl Serialize for Written {
+            fn serialize<'a>(&'a self, scratch: &'a mut Vec<u8>) -> Result<Option<&'a [u8]>, BoxError> {
+                scratch.push(1);
+                Ok(Some(scratch))
+            }
+        }
+        assert!(Written.uses_scratch() && Some(&Written).uses_scratch());
+        assert!(!None::<Written>.uses_scratch() && !().uses_scratch());
+        assert!(
+            !"text".uses_scratch() && !Some(Box::new(vec![1_u8])).uses_scratch() && ![0_u8; 2].uses_scratch()
+        );
     }
 
     #[test]

@@ -346,6 +346,9 @@ impl Shared {
         }
         let topics = self.accumulator.topics();
         let topic = topics.get(&*record.topic).ok_or(Obstacle::Topic)?;
+        if !record.key.uses_scratch() && !record.value.uses_scratch() {
+            return self.append_to(topic, record, (&mut Vec::new(), &mut Vec::new()), room);
+        }
         // Taken out, not borrowed: a serializer may itself send a record.
         let (mut key, mut value) = SCRATCH.take();
         let appended = self.append_to(topic, record, (&mut key, &mut value), room);
