@@ -25,6 +25,8 @@ mod produce;
 mod router;
 mod shared;
 #[cfg(test)]
+mod sweep_test;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod wire_test;

@@ -118,6 +118,10 @@ impl Wire {
         records: &[(i32, Bytes)],
     ) -> Vec<Produced> {
         self.send_produce(version, acks, topic, records).await;
+        self.receive_produce(version).await
+    }
+
+    pub(crate) async fn receive_produce(&mut self, version: i16) -> Vec<Produced> {
         let frame = self.receive_frame().await.expect("a response");
         let (_, body) = decode_response_header(Api::Produce, version, &frame).unwrap();
         let view = produce::ResponseView::decode(version, &body).unwrap();
@@ -138,16 +142,7 @@ impl Wire {
         topic: TopicRef<'_>,
         records: &[(i32, Bytes)],
     ) {
-        let partitions = records.iter().map(|(index, records)| produce::PartitionRecords {
-            topic,
-            index: *index,
-            records: records.clone(),
-        });
-        let partitions: Vec<_> = partitions.collect();
-        let request =
-            produce::Request { transactional_id: None, acks, timeout_ms: 1000, partitions: &partitions };
-        let body = request.encode(version, &mut BytesMut::new()).unwrap().concat();
-        self.send_body(Api::Produce, version, &body).await;
+        self.send_body(Api::Produce, version, &produce_body(version, acks, topic, records)).await;
     }
 
     pub(crate) async fn fetch(&mut self, version: i16, request: fetch::Request<'_>) -> Fetched {
@@ -156,9 +151,7 @@ impl Wire {
     }
 
     pub(crate) async fn send_fetch(&mut self, version: i16, request: fetch::Request<'_>) {
-        let mut body = BytesMut::new();
-        request.encode(version, &mut body).unwrap();
-        self.send_body(Api::Fetch, version, &body).await;
+        self.send_body(Api::Fetch, version, &fetch_body(version, request)).await;
     }
 
     pub(crate) async fn receive_fetch(&mut self, version: i16) -> Fetched {
@@ -175,6 +168,31 @@ impl Wire {
             endpoints: view.node_endpoints.map(|endpoint| endpoint.node_id).collect(),
         }
     }
+}
+
+/// The body of a Produce request.
+pub(crate) fn produce_body(
+    version: i16,
+    acks: i16,
+    topic: TopicRef<'_>,
+    records: &[(i32, Bytes)],
+) -> Vec<u8> {
+    let partitions = records.iter().map(|(index, records)| produce::PartitionRecords {
+        topic,
+        index: *index,
+        records: records.clone(),
+    });
+    let partitions: Vec<_> = partitions.collect();
+    let request =
+        produce::Request { transactional_id: None, acks, timeout_ms: 1000, partitions: &partitions };
+    request.encode(version, &mut BytesMut::new()).unwrap().concat()
+}
+
+/// The body of a Fetch request.
+pub(crate) fn fetch_body(version: i16, request: fetch::Request<'_>) -> Vec<u8> {
+    let mut body = BytesMut::new();
+    request.encode(version, &mut body).unwrap();
+    body.to_vec()
 }
 
 /// A fetch outside of sessions that does not wait.

@@ -127,6 +127,8 @@ impl Request<'_> {
             out.put_i32(self.session_epoch);
         }
         let partitions = self.partitions;
+        let named = partitions.iter().map(|p| p.topic).chain(self.forgotten.iter().map(|p| p.topic));
+        partitions::check_ids(layout, named)?;
         partitions::put_topics(out, layout, partitions, |p| p.topic, |out, p| p.put(layout, out))?;
         if version >= SESSIONS_SINCE {
             partitions::put_topics(
@@ -406,7 +408,7 @@ impl Response<'_> {
     /// used again once the response is sent and dropped.
     ///
     /// # Errors
-    /// A version we do not know, a topic without the id it needs, a name that is too long, records of 2 GiB.
+    /// A version we do not know, a name that is too long, records of 2 GiB.
     pub fn encode(&self, version: i16, scratch: &mut BytesMut) -> Result<Vec<Bytes>, ProtocolError> {
         let layout = Layout::of(Api::Fetch, version)?;
         self.put(layout, scratch).map_err(|kind| error(kind, version))

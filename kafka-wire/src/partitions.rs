@@ -221,13 +221,10 @@ pub(crate) fn put_topics<O: Out, T>(
     for partitions in by_topic() {
         let Some(first) = partitions.first() else { continue };
         let topic = topic_of(first);
-        if !layout.ids {
-            primitives::put_string(out.own(), topic.name, layout.flexible)?;
-        } else if topic.id == [0; 16] {
-            let message = format!("topic {:?} has no id, which this version needs", topic.name);
-            return Err(ProtocolErrorKind::Unencodable(message.into()));
-        } else {
+        if layout.ids {
             out.own().put_slice(&topic.id);
+        } else {
+            primitives::put_string(out.own(), topic.name, layout.flexible)?;
         }
         primitives::put_length(out.own(), Some(partitions.len()), layout.flexible)?;
         for partition in partitions {
@@ -236,6 +233,17 @@ pub(crate) fn put_topics<O: Out, T>(
         put_no_tags(out.own(), layout);
     }
     Ok(())
+}
+
+/// Fails for a topic of a request whose id is not known, in a version that needs it. Responses echo what was asked.
+pub(crate) fn check_ids<'a>(layout: Layout, mut topics: impl Iterator<Item = TopicRef<'a>>) -> Result<()> {
+    match topics.find(|topic| layout.ids && topic.id == [0; 16]) {
+        None => Ok(()),
+        Some(TopicRef { name, .. }) => {
+            let message = format!("topic {name:?} has no id, which this version needs");
+            Err(ProtocolErrorKind::Unencodable(message.into()))
+        }
+    }
 }
 
 /// Ends a struct that has no tagged field set.

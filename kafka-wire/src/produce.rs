@@ -53,6 +53,7 @@ impl Request<'_> {
 
     fn put(&self, layout: Layout, scratch: &mut BytesMut) -> primitives::Result<Vec<Bytes>> {
         let flexible = layout.flexible;
+        partitions::check_ids(layout, self.partitions.iter().map(|partition| partition.topic))?;
         let mut rope = Rope::new(scratch);
         rope.reserve(USUAL_OVERHEAD * (1 + self.partitions.len()), 1 + 2 * self.partitions.len());
         let out = rope.own();
@@ -162,7 +163,7 @@ pub struct Response<'a> {
 /// What became of one partition's records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartitionResponse<'a> {
-    /// The topic; version 13 needs its id, the others its name.
+    /// The topic as the request has it: by id from version 13 on, else by name.
     pub topic: TopicRef<'a>,
     /// The partition and what the log says.
     pub outcome: Outcome,
@@ -202,7 +203,7 @@ impl Response<'_> {
     /// Appends the body to `out`.
     ///
     /// # Errors
-    /// A version we do not know, a topic without the id it needs, a text that is too long.
+    /// A version we do not know, a text that is too long.
     pub fn encode(&self, version: i16, out: &mut BytesMut) -> Result<(), ProtocolError> {
         let layout = Layout::of(Api::Produce, version)?;
         self.put(layout, out).map_err(|kind| error(kind, version))

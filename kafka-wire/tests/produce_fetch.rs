@@ -736,6 +736,25 @@ fn unknown_versions_and_missing_ids_are_refused() {
         assert_eq!((error.api_key, error.version), (0, version));
     }
     assert!(request.encode(12, &mut BytesMut::new()).is_ok());
+    // An answer repeats what was asked, be it nonsense.
+    let nothing = produce::Response { partitions: &[], throttle_time_ms: 0, node_endpoints: &[] };
+    let refused = produce::PartitionResponse {
+        topic: partitions[0].topic,
+        outcome: produce::Outcome {
+            index: 0,
+            error_code: 100,
+            base_offset: -1,
+            log_append_time_ms: -1,
+            log_start_offset: -1,
+            current_leader: None,
+        },
+        record_errors: &[],
+        error_message: None,
+    };
+    let mut body = BytesMut::new();
+    produce::Response { partitions: &[refused], ..nothing }.encode(13, &mut body).unwrap();
+    let view = produce::ResponseView::decode(13, &body).unwrap();
+    assert_eq!(view.partitions().next().unwrap().topic.id, [0; 16]);
     for version in [3, 19] {
         assert!(fetch::RequestView::decode(version, &[]).is_err());
         assert!(fetch::ResponseView::decode(version, &[]).is_err());

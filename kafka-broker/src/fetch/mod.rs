@@ -113,11 +113,11 @@ fn key(version: i16, image: &Image, topic: TopicRef<'_>, index: i32) -> Key {
     Key { name, id: Uuid::nil(), index }
 }
 
-fn find_topic<'i>(image: &'i Image, key: &Key) -> Result<&'i Arc<Topic>, ErrorCode> {
-    if key.id.is_nil() {
-        image.topic(&key.name).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
-    } else {
+fn find_topic<'i>(version: i16, image: &'i Image, key: &Key) -> Result<&'i Arc<Topic>, ErrorCode> {
+    if version >= TOPIC_IDS_SINCE {
         image.topic_by_id(key.id).ok_or(ErrorCode::UNKNOWN_TOPIC_ID)
+    } else {
+        image.topic(&key.name).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
     }
 }
 
@@ -146,7 +146,7 @@ fn session_request(ctx: &RequestContext, request: &RequestView<'_>) -> SessionRe
 fn see_partitions(ctx: &RequestContext, request: &RequestView<'_>, see: &mut dyn FnMut(&str, Option<i32>)) {
     let image = ctx.image();
     let mut show = |key: &Key| {
-        if let Ok(topic) = find_topic(&image, key) {
+        if let Ok(topic) = find_topic(ctx.version, &image, key) {
             see(&topic.name, Some(key.index));
         }
     };
@@ -202,7 +202,7 @@ fn with_partition<T>(
     wanted: &Wanted,
     look: impl FnOnce(&Topic, &PartitionImage, &mut State) -> Result<T, ErrorCode>,
 ) -> Result<T, ErrorCode> {
-    let topic = find_topic(image, &wanted.key)?;
+    let topic = find_topic(ctx.version, image, &wanted.key)?;
     ctx.injected_error(Stage::Before, &topic.name, wanted.key.index)?;
     let place = topic.partition(wanted.key.index).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
     let mut state = place.partition.lock();
@@ -305,7 +305,7 @@ fn read(
 fn failed(ctx: &RequestContext, image: &Image, wanted: &Wanted, code: ErrorCode) -> Status {
     let leads_elsewhere = matches!(code, ErrorCode::NOT_LEADER_OR_FOLLOWER | ErrorCode::FENCED_LEADER_EPOCH);
     let hint = || {
-        let topic = find_topic(image, &wanted.key).ok()?;
+        let topic = find_topic(ctx.version, image, &wanted.key).ok()?;
         let state = topic.partition(wanted.key.index)?.partition.lock();
         Some(LeaderHint { leader_id: state.leader, leader_epoch: state.leader_epoch })
     };
