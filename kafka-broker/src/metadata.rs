@@ -1,5 +1,6 @@
 //! Metadata: brokers by advertised address, topics with their leaders, and auto-creation.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kafka_wire::error_code::ErrorCode;
@@ -39,10 +40,13 @@ pub(crate) async fn handle(ctx: &RequestContext, request: MetadataRequest) -> Me
         };
         described.with_topic_authorized_operations(operations)
     };
+    // Once each, as in Kafka: a short request could otherwise ask for an answer that no memory holds.
+    let mut asked = BTreeSet::new();
     let topics = match wanted {
         None => image.topics.values().map(known).collect(),
         Some(wanted) => wanted
             .iter()
+            .filter(|topic| asked.insert((&topic.name, topic.topic_id)))
             .map(|asked| {
                 let (found, missing) = match &asked.name {
                     Some(name) => (image.topic(name), unknown_name(&image, name)),

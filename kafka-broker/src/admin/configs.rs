@@ -1,6 +1,6 @@
 //! DescribeConfigs, AlterConfigs, IncrementalAlterConfigs, ListConfigResources.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kafka_wire::error_code::ErrorCode;
 use kafka_wire::messages::describe_configs_request::DescribeConfigsResource;
@@ -30,7 +30,12 @@ pub(crate) async fn describe(
     mut request: DescribeConfigsRequest,
 ) -> DescribeConfigsResponse {
     let too_long = shorten(&mut request.resources);
-    let results = request.resources.iter().map(|resource| {
+    // Once each: a short request could otherwise ask for an answer that no memory holds.
+    let mut asked = BTreeSet::new();
+    let once = request.resources.iter().filter(|resource| {
+        asked.insert((resource.resource_type, &resource.resource_name, &resource.configuration_keys))
+    });
+    let results = once.map(|resource| {
         let described = if too_long { too_many() } else { describe_resource(ctx, resource) };
         let (code, message) = code_and_message(&described);
         let wanted = |def: &ConfigDef| match resource.configuration_keys.as_deref() {
