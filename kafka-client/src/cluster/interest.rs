@@ -108,8 +108,9 @@ pub(crate) fn is_unsettled(topic: Option<&Arc<Topic>>) -> bool {
     topic.is_none_or(|topic| match topic.error() {
         Some(error) => error.is_retriable(),
         None => {
-            topic.partitions().filter(|partition| partition.leader.is_some()).count()
-                < topic.partition_count()
+            let led = topic.partitions().filter(|partition| partition.leader.is_some()).count();
+            // There are no topics without partitions, whatever a broker says.
+            led < topic.partition_count().max(1)
         }
     })
 }
@@ -132,8 +133,8 @@ mod tests {
             Some(ErrorCode::TOPIC_AUTHORIZATION_FAILED),
             0,
         );
-        let topics =
-            [topic("whole", 1, &[(1, 0)]), topic("headless", 2, &[(1, 0), (-1, 0)]), forbidden.build()];
+        let headless = topic("headless", 2, &[(1, 0), (-1, 0)]);
+        let topics = [topic("whole", 1, &[(1, 0)]), headless, topic("empty", 3, &[]), forbidden.build()];
         Metadata::default().updated(update(topics), false, |_| true, Instant::now())
     }
 
@@ -171,9 +172,10 @@ mod tests {
 
     #[test]
     fn between_full_refreshes_only_unsettled_topics_are_asked_for() {
-        let interest =
-            interest(&[("whole", false), ("headless", false), ("absent", false), ("forbidden", false)]);
-        assert_eq!(interest.questions(&metadata(), Scope::Unsettled), [ask(&["absent", "headless"], false)]);
+        let tracked = ["whole", "headless", "empty", "absent", "forbidden"].map(|name| (name, false));
+        let unsettled = [ask(&["absent", "empty", "headless"], false)];
+        let interest = interest(&tracked);
+        assert_eq!(interest.questions(&metadata(), Scope::Unsettled), unsettled);
         assert!(interest.is_unsettled(&metadata()));
     }
 
