@@ -9,6 +9,7 @@ use kafka_wire::compression::Compression;
 use tokio::runtime::Handle;
 
 use crate::accumulator::{self, Accumulator};
+use crate::clock::bounded;
 use crate::config::{Acks, ProducerConfig};
 use crate::error::Result;
 use crate::outbox::{self, Outbox};
@@ -157,8 +158,8 @@ impl ProducerBuilder {
         });
         let settings = outbox::Settings {
             idempotent: config.is_idempotent(),
-            linger: config.linger,
-            delivery_timeout: config.delivery_timeout,
+            linger: bounded(config.linger),
+            delivery_timeout: bounded(config.delivery_timeout),
             max_request_size: config.max_request_size,
             retries: config.retries,
             backoff: Backoff::new(client_config.retry_backoff, client_config.retry_backoff_max),

@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::accumulator::{Accumulator, Encoded, Refusal, TopicSlots};
 use crate::builder::ProducerBuilder;
+use crate::clock::bounded;
 use crate::completion::Delivery;
 use crate::config::{ProducerConfig, SETTINGS};
 use crate::error::{Error, ErrorKind, Fate, Result};
@@ -190,7 +191,7 @@ impl Producer {
             };
             // Whoever waits in line for more must not hold what he has.
             room = None;
-            let deadline = *deadline.get_or_insert_with(|| Instant::now() + shared.config.max_block);
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + bounded(shared.config.max_block));
             match obstacle {
                 Obstacle::Error(error) => return Err(error),
                 Obstacle::Room(size) => room = Some(shared.wait_for_room(size, deadline).await?),
@@ -295,7 +296,7 @@ impl Producer {
         let shared = &self.0.shared;
         let mut finished = shared.finished.subscribe();
         shared.closing.store(true, Ordering::Release);
-        shared.accumulator.notices.close_by(Instant::now() + timeout);
+        shared.accumulator.notices.close_by(Instant::now() + bounded(timeout));
         let unfinished = match finished.wait_for(Option::is_some).await {
             Ok(finished) => finished.unwrap_or(0),
             Err(_) => 0,
