@@ -178,7 +178,8 @@ impl Delivery {
             Outcome::Written { base_offset, append_time } => Ok(RecordMetadata {
                 topic: self.batch.topic.clone(),
                 partition: self.batch.partition,
-                offset: base_offset.map(|base| base + i64::from(self.index)),
+                // An offset beyond all numbers is a broker's invention.
+                offset: base_offset.and_then(|base| base.checked_add(self.index.into())),
                 timestamp: append_time.unwrap_or(self.timestamp),
             }),
             Outcome::Failed(error) => Err(error.clone()),
@@ -344,6 +345,15 @@ mod tests {
             matches!(error.kind(), ErrorKind::InvalidRecord { .. })
         };
         assert_eq!(deliveries.iter_mut().map(is_named).collect::<Vec<_>>(), [false, true, false]);
+    }
+
+    #[test]
+    fn an_offset_beyond_all_numbers_is_none() {
+        let batch = batch();
+        let mut deliveries = [0, 1].map(|index| Delivery::new(batch.clone(), index, 0));
+        batch.resolve(written(i64::MAX));
+        let offsets = deliveries.each_mut().map(|delivery| delivery.try_outcome().unwrap().unwrap().offset);
+        assert_eq!(offsets, [Some(i64::MAX), None]);
     }
 
     #[test]

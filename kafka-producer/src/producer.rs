@@ -288,7 +288,7 @@ impl Producer {
     /// for `timeout`. What is left then fails, each record with its fate, and the producer's connections close.
     ///
     /// # Errors
-    /// [`CloseTimedOut`](ErrorKind::CloseTimedOut) if something was left.
+    /// [`CloseTimedOut`](ErrorKind::CloseTimedOut) if something was left, or what had made the producer useless before.
     ///
     /// # Cancel safety
     /// Dropped, the producer closes all the same. A second call joins the first; the earlier deadline counts.
@@ -301,9 +301,10 @@ impl Producer {
             Ok(finished) => finished.unwrap_or(0),
             Err(_) => 0,
         };
-        match unfinished {
-            0 => Ok(()),
-            batches => {
+        match (unfinished, shared.poisoned()) {
+            (0, _) => Ok(()),
+            (_, Some(error)) => Err(error.with_fate(Fate::PossiblyWritten)),
+            (batches, None) => {
                 let kind = ErrorKind::CloseTimedOut { after: timeout, batches };
                 Err(Error::new(kind, Fate::PossiblyWritten))
             }

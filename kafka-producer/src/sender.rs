@@ -256,7 +256,14 @@ impl Sender {
             let code =
                 |response: &kafka_wire::messages::InitProducerIdResponse| ErrorCode(response.error_code);
             let answer = client.request(Route::Any).send_checked(request, code).await?.response;
-            Ok(ProducerIdentity { id: answer.producer_id.0, epoch: answer.producer_epoch })
+            let identity = ProducerIdentity { id: answer.producer_id.0, epoch: answer.producer_epoch };
+            if identity.id < 0 || identity.epoch < 0 {
+                // Batches stamped with it would pass for such as nobody needs to recognise.
+                let message = format!("{identity:?} is none");
+                let code = ErrorCode::UNKNOWN_SERVER_ERROR;
+                return Err(kafka_client::Error::broker(code, Api::InitProducerId, None, Some(message)));
+            }
+            Ok(identity)
         }));
     }
 

@@ -54,6 +54,10 @@ pub(super) struct Wire {
     requests: u32,
 }
 
+/// So many failures in a row at most are retried at once because another leader was named: brokers that name each other
+/// would be asked as fast as they answer. A window of batches that meets a new leader fails five times.
+const PROMPT: u32 = 10;
+
 /// What would be sent next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Head {
@@ -225,7 +229,8 @@ impl Partition {
             }
             Step::Retry => {
                 self.failures += 1;
-                retried = (!verdict.retry_at_once).then_some(self.failures);
+                let at_once = verdict.retry_at_once && self.failures <= PROMPT;
+                retried = (!at_once).then_some(self.failures);
             }
             Step::Fail(batch, fate) => batch.finish(verdict.outcome(&self.id, fate), memory),
             Step::Nothing => {}

@@ -1,54 +1,21 @@
 //! User layers between the producer and its connections: they may count, refuse and delay, but not reorder or repeat.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use kafka_client::layers::{BrokerRequest, BrokerResponse, BrokerService};
+use kafka_client::layers::{BrokerRequest, BrokerService};
 use kafka_producer::{ErrorKind, Fate, Producer, ProducerRecord};
 use kafka_wire::api::Api;
-use tower_layer::layer_fn;
-use tower_service::Service;
 
-use crate::support::{assert_complete, client, cluster};
-
-type Answer = Pin<Box<dyn Future<Output = kafka_client::Result<BrokerResponse>> + Send>>;
-type Handle = dyn Fn(BrokerRequest, BrokerService) -> Answer + Send + Sync;
-
-/// A layer that does `handle` to every Produce request.
-#[derive(Clone)]
-struct Meddle {
-    inner: BrokerService,
-    handle: Arc<Handle>,
-}
-
-impl Service<BrokerRequest> for Meddle {
-    type Response = BrokerResponse;
-    type Error = kafka_client::Error;
-    type Future = Answer;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<kafka_client::Result<()>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: BrokerRequest) -> Answer {
-        let fresh = self.inner.clone();
-        let ready = std::mem::replace(&mut self.inner, fresh);
-        if request.api == Api::Produce { (self.handle)(request, ready) } else { call(ready, request) }
-    }
-}
-
-fn call(mut service: BrokerService, request: BrokerRequest) -> Answer {
-    Box::pin(async move { service.call(request).await })
-}
+use crate::support::{Answer, assert_complete, call, client, cluster, meddle};
 
 async fn produce_through(handle: impl Fn(BrokerRequest, BrokerService) -> Answer + Send + Sync + 'static) {
     let (cluster, _) = cluster(2).await;
-    let handle: Arc<Handle> = Arc::new(handle);
-    let layer = layer_fn(move |inner| Meddle { inner, handle: handle.clone() });
+    let layer = meddle(move |request, inner| match request.api {
+        Api::Produce => handle(request, inner),
+        _ => call(inner, request),
+    });
     let client = client(&cluster).layer(layer).build().unwrap();
     let producer = Producer::builder(&client).batch_size(200).build().await.unwrap();
     let mut deliveries = vec![];
@@ -132,10 +99,12 @@ async fn a_layer_that_rejects_and_delays_before_and_after_changes_nothing_either
 #[tokio::test(start_paused = true)]
 async fn a_record_that_a_layer_always_rejects_is_not_written() {
     let (cluster, _) = cluster(1).await;
-    let reject: Arc<Handle> = Arc::new(|_, _| {
-        Box::pin(std::future::ready(Err(kafka_client::ErrorKind::Layer("never".into()).into())))
+    let layer = meddle(|request, inner| match request.api {
+        Api::Produce => {
+            Box::pin(std::future::ready(Err(kafka_client::ErrorKind::Layer("never".into()).into())))
+        }
+        _ => call(inner, request),
     });
-    let layer = layer_fn(move |inner| Meddle { inner, handle: reject.clone() });
     let client = client(&cluster).layer(layer).build().unwrap();
     let producer = Producer::new(&client).await.unwrap();
     let error = producer.send(ProducerRecord::to("orders").value("0")).await.unwrap_err();

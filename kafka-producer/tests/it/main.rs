@@ -7,5 +7,6 @@ mod compression;
 mod delivery;
 mod faults;
 mod first_batches;
+mod hostile;
 mod layers;
 mod support;

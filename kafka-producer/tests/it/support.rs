@@ -1,7 +1,15 @@
-//! A cluster, a client, and a look into the logs.
+//! A cluster, a client, a layer between the two, and a look into the logs.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use kafka_broker::{Cluster, StoredRecord};
+use kafka_client::layers::{BrokerRequest, BrokerResponse, BrokerService};
 use kafka_client::{Client, ClientBuilder};
+use tower_layer::{Layer, layer_fn};
+use tower_service::Service;
 
 /// Three brokers in memory with the topic `orders`, and a client of theirs.
 pub(crate) async fn cluster(partitions: i32) -> (Cluster, Client) {
@@ -44,4 +52,41 @@ pub(crate) async fn assert_complete(cluster: &Cluster, partition: i32, count: us
             found.len()
         );
     }
+}
+
+pub(crate) type Answer = Pin<Box<dyn Future<Output = kafka_client::Result<BrokerResponse>> + Send>>;
+type Handle = dyn Fn(BrokerRequest, BrokerService) -> Answer + Send + Sync;
+
+/// A layer that does `handle` to every request.
+pub(crate) fn meddle(
+    handle: impl Fn(BrokerRequest, BrokerService) -> Answer + Send + Sync + 'static,
+) -> impl Layer<BrokerService, Service = Meddle> + Send + Sync + 'static {
+    let handle: Arc<Handle> = Arc::new(handle);
+    layer_fn(move |inner| Meddle { inner, handle: handle.clone() })
+}
+
+#[derive(Clone)]
+pub(crate) struct Meddle {
+    inner: BrokerService,
+    handle: Arc<Handle>,
+}
+
+impl Service<BrokerRequest> for Meddle {
+    type Response = BrokerResponse;
+    type Error = kafka_client::Error;
+    type Future = Answer;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<kafka_client::Result<()>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: BrokerRequest) -> Answer {
+        let fresh = self.inner.clone();
+        let ready = std::mem::replace(&mut self.inner, fresh);
+        (self.handle)(request, ready)
+    }
+}
+
+pub(crate) fn call(mut service: BrokerService, request: BrokerRequest) -> Answer {
+    Box::pin(async move { service.call(request).await })
 }
