@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use futures::SinkExt;
 use kafka_broker::Cluster;
-use kafka_producer::{Acks, ErrorKind, Fate, Producer, ProducerRecord};
+use kafka_client::serde::{BoxError, Serialize};
+use kafka_producer::{Acks, ErrorKind, Fate, Partitioner, Producer, ProducerRecord, RecordBytes};
 use kafka_wire::api::Api;
 
 use crate::support::{assert_complete, client, cluster, leader, log, values};
@@ -174,27 +175,73 @@ async fn a_record_that_is_too_large_is_refused_with_its_size_and_the_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn partitions_that_are_added_are_used() {
+async fn whoever_would_wait_for_ever_may_say_so() {
     let (cluster, client) = cluster(1).await;
-    let producer = Producer::new(&client).await.unwrap();
-    producer.send(ProducerRecord::to("orders").value("x")).await.unwrap();
-    create_partitions(&client, 4).await;
-    let sent = producer.send(ProducerRecord::to("orders").partition(3).value("x")).await.unwrap();
-    assert_eq!((sent.partition, sent.offset), (3, Some(0)));
-    drop(cluster);
+    let builder = Producer::builder(&client).max_block(Duration::MAX).delivery_timeout(Duration::MAX);
+    let producer = builder.linger(Duration::from_millis(u64::MAX)).build().await.unwrap();
+    let delivery = producer.enqueue(ProducerRecord::to("orders").value("0")).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(values(&cluster, 0).await, [""; 0]);
+    producer.flush().await;
+    delivery.await.unwrap();
+    drop(producer.enqueue(ProducerRecord::to("orders").value("1")).await.unwrap());
+    producer.close(Duration::MAX).await.unwrap();
+    assert_complete(&cluster, 0, 2).await;
 }
 
-async fn create_partitions(client: &kafka_client::Client, count: i32) {
-    use kafka_client::raw::Route;
-    use kafka_wire::messages::create_partitions_request::CreatePartitionsTopic;
-    use kafka_wire::messages::{CreatePartitionsRequest, StrBytes, TopicName};
-    let topic = CreatePartitionsTopic::default()
-        .with_name(TopicName(StrBytes::from_static_str("orders")))
-        .with_count(count)
-        .with_assignments(None);
-    let request = CreatePartitionsRequest::default().with_topics(vec![topic]).with_timeout_ms(1000);
-    let answer = client.call(Route::Controller, request).await.unwrap();
-    assert_eq!(answer.results[0].error_code, 0, "{answer:?}");
+/// A value that its serializer refuses, or panics over.
+struct Unspeakable {
+    panics: bool,
+}
+
+impl Serialize for Unspeakable {
+    fn serialize<'a>(&'a self, scratch: &'a mut Vec<u8>) -> Result<Option<&'a [u8]>, BoxError> {
+        scratch.extend_from_slice(b"half of it");
+        assert!(!self.panics, "as asked");
+        Err("unspeakable".into())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_that_cannot_be_serialized_harms_no_other_record() {
+    let (cluster, client) = cluster(1).await;
+    let producer = Producer::new(&client).await.unwrap();
+    producer.send(ProducerRecord::to("orders").value("0")).await.unwrap();
+    let refused = ProducerRecord::to("orders").key("k").value(Unspeakable { panics: false });
+    let error = producer.send(refused).await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Serialize { part: "value", .. }), "{error:?}");
+    assert_eq!((error.fate(), error.is_retriable()), (Fate::NotWritten, false));
+    let other = producer.clone();
+    let panicking = ProducerRecord::to("orders").value(Unspeakable { panics: true });
+    tokio::spawn(async move { other.send(panicking).await }).await.unwrap_err();
+    producer.send(ProducerRecord::to("orders").value("1")).await.unwrap();
+    assert_complete(&cluster, 0, 2).await;
+    producer.close(Duration::from_secs(1)).await.unwrap();
+}
+
+/// Goes wherever the record's value says, or panics.
+struct Wherever;
+
+impl Partitioner for Wherever {
+    fn partition(&self, record: &RecordBytes<'_>, _: i32) -> Option<i32> {
+        Some(std::str::from_utf8(record.value?).unwrap().parse().unwrap())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partitioner_that_errs_harms_no_other_record() {
+    let (cluster, client) = cluster(2).await;
+    let producer = Producer::builder(&client).partitioner(Wherever).build().await.unwrap();
+    for nowhere in ["2", "-1", "2147483647", "-2147483648"] {
+        let error = producer.send(ProducerRecord::to("orders").value(nowhere)).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::UnknownPartition { partitions: 2, .. }), "{error:?}");
+        assert_eq!(error.fate(), Fate::NotWritten);
+    }
+    let other = producer.clone();
+    tokio::spawn(async move { other.send(ProducerRecord::to("orders").value("x")).await }).await.unwrap_err();
+    producer.send(ProducerRecord::to("orders").value("0")).await.unwrap();
+    assert_complete(&cluster, 0, 1).await;
+    producer.close(Duration::from_secs(1)).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,3 +10,4 @@ mod first_batches;
 mod hostile;
 mod layers;
 mod support;
+mod topics;
