@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use kafka_client::raw::wire::compression::Compression;
+use kafka_client::raw::wire::crc::crc32c;
 use kafka_client::{ErrorCode, Offset};
-use kafka_consumer::{Batch, Consumer, ConsumerBuilder, ErrorKind};
+use kafka_consumer::{Batch, Consumer, ConsumerBuilder, ConsumerConfig, ErrorKind};
 use tokio::time::sleep;
 
 use crate::fake::{Fake, Part, Reply};
-use crate::harness::{next, nothing_for, number, numbers, soon};
+use crate::harness::{batch, next, nothing_for, number, numbers, soon};
 
 async fn reading(fake: &Fake) -> ConsumerBuilder {
     Consumer::builder(&fake.client().await).assign([Fake::partition(0)]).start_at(Offset::Earliest)
@@ -110,4 +112,53 @@ async fn batches_before_the_position_are_an_error_and_no_busy_loop() {
     assert_eq!(consumer.position(&Fake::partition(0)).unwrap(), Some(10));
     sleep(Duration::from_secs(1)).await;
     assert!(fake.fetches().len() < 20, "{}", fake.fetches().len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_that_are_damaged_or_a_bomb_are_an_error_and_other_partitions_go_on() {
+    let changed = |codec, at: usize, fits: bool| {
+        let mut bytes = numbers(codec, 0, 5).to_vec();
+        bytes[at] ^= 0x55;
+        if fits {
+            let crc = crc32c(&bytes[21..]);
+            bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+        }
+        Bytes::from(bytes)
+    };
+    let mut cases = vec![
+        ("a wrong CRC", changed(Compression::None, 100, false)),
+        ("a wrong length in a record", changed(Compression::None, 61, true)),
+    ];
+    for codec in [Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd] {
+        cases.push(("a wrong CRC of compressed records", changed(codec, 70, false)));
+        cases.push(("compressed records that are not", changed(codec, 61, true)));
+        cases.push(("a bomb", batch(codec, [vec![0; 200_000]])));
+    }
+    for (name, bad) in cases {
+        let fake = Fake::new(2);
+        fake.append(0, bad);
+        let end = fake.append(0, numbers(Compression::None, 7, 1));
+        fake.append(1, numbers(Compression::None, 0, 100));
+        let mut config = ConsumerConfig::default();
+        config.max_decompressed_bytes = 100_000;
+        let builder = Consumer::builder(&fake.client().await).config(config).start_at(Offset::Earliest);
+        let mut consumer = builder.assign([0, 1].map(Fake::partition)).build().await.unwrap();
+        let (mut errors, mut others) = (Vec::new(), 0);
+        while errors.is_empty() || others < 100 {
+            match next(&mut consumer).await {
+                Ok(record) => others += i32::from(record.partition == 1),
+                Err(error) => errors.push(error),
+            }
+        }
+        for error in errors {
+            let ErrorKind::Corrupt { partition, offset, .. } = error.kind() else {
+                panic!("{name}: {error:?}")
+            };
+            assert_eq!((partition, *offset), (&Fake::partition(0), 0), "{name}");
+        }
+        assert_eq!(consumer.position(&Fake::partition(0)).unwrap(), Some(0), "{name} is not stepped over");
+        // Unless the application wants that.
+        consumer.seek(&Fake::partition(0), Offset::At(end - 1)).unwrap();
+        assert_eq!(read(&mut consumer, 1).await, [7], "{name}");
+    }
 }
