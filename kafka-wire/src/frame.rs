@@ -105,6 +105,15 @@ impl FrameDecoder {
         self.large.is_some() || !buffer.is_empty()
     }
 
+    /// What is here of the next frame: how long it will be, and its first bytes.
+    #[must_use]
+    pub fn begun<'a>(&'a self, buffer: &'a [u8]) -> Option<(usize, &'a [u8])> {
+        if let Some(large) = &self.large {
+            return Some((large.length, &large.bytes));
+        }
+        Some((usize::try_from(prefix(buffer)?).ok()?, &buffer[PREFIX..]))
+    }
+
     fn announced_length(&self, buffer: &[u8]) -> Result<Option<usize>, ProtocolError> {
         let Some(length) = prefix(buffer) else { return Ok(None) };
         let too_large = usize::try_from(length).is_ok_and(|length| length > self.max);

@@ -9,6 +9,7 @@ use kafka_wire::api::Api;
 use kafka_wire::error::{ProtocolError, ProtocolErrorKind};
 use kafka_wire::frame::FrameDecoder;
 use kafka_wire::header::{RequestHeader, encode_response_header};
+use kafka_wire::shape::MAX_CONTROL_BODY;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -27,7 +28,7 @@ const FRAME_TIME: Duration = Duration::from_secs(30);
 const READ: usize = 256 * 1024;
 /// A read of this size means that a client sends a lot.
 const LARGE_READ: usize = 32 * 1024;
-/// The most bytes a Metadata request may have: enough for 10,000 topics, and each costs a place in the answer.
+/// The most bytes a frame of a Metadata request may have: enough for 10,000 topics, and each costs a place in the answer.
 const LARGEST_METADATA: usize = 4 * 1024 * 1024;
 
 /// Why a connection ends.
@@ -105,11 +106,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut frame_until = None;
         loop {
             if let Some(frame) = self.frames.decode(&mut self.buffer)? {
+                check_length(frame.len(), &frame)?;
                 self.received = 0;
                 return Ok(frame);
             }
             let partial = self.frames.is_mid_frame(&self.buffer);
             if partial {
+                if let Some((length, start)) = self.frames.begun(&self.buffer) {
+                    check_length(length, start)?;
+                }
                 frame_until = frame_until.or_else(|| Some(Instant::now() + FRAME_TIME));
             } else {
                 self.received = 0;
@@ -141,10 +146,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         let (header, body) = RequestHeader::decode(&frame)?;
         let RequestHeader { api, version, correlation_id, client_id } = header;
-        if api == Api::Metadata && body.len() > LARGEST_METADATA {
-            let kind = ProtocolErrorKind::TooLarge { length: body.len(), limit: LARGEST_METADATA };
-            return Err(kind.at(api.key(), version).into());
-        }
         let ctx = RequestContext {
             shared: Arc::clone(&self.shared),
             broker: self.slot.node.id,
@@ -263,6 +264,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.slot.node.log_outcome(at, outcome);
         self.shared.events.notify();
     }
+}
+
+/// Refuses a frame that is longer than any request of its API, as soon as it says which that is.
+fn check_length(length: usize, start: &[u8]) -> Result<(), ProtocolError> {
+    let Some([key_0, key_1, version_0, version_1]) = start.first_chunk() else { return Ok(()) };
+    let key = i16::from_be_bytes([*key_0, *key_1]);
+    let limit = match Api::from_key(key) {
+        Some(Api::Produce | Api::Fetch) => return Ok(()),
+        Some(Api::Metadata) => LARGEST_METADATA,
+        _ => MAX_CONTROL_BODY,
+    };
+    if length <= limit {
+        return Ok(());
+    }
+    let version = i16::from_be_bytes([*version_0, *version_1]);
+    Err(ProtocolErrorKind::TooLarge { length, limit }.at(key, version))
 }
 
 /// The correlation id of an ApiVersions request in a version that we do not know; the rest of it may have any layout.
