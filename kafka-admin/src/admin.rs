@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use kafka_client::raw::wire::messages::StrBytes;
-use kafka_client::raw::{Backoff, Call, Route};
+use kafka_client::raw::{Backoff, Call, FOREVER, Route};
 use kafka_client::{Api, Client, Error, ErrorCode, ErrorKind, NodeId, Result, TopicPartition};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -37,7 +37,7 @@ impl Admin {
     /// How long an operation may take with all its attempts. The client's `default.api.timeout.ms`, 60 s, by default.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.timeout = timeout.min(FOREVER);
         self
     }
 

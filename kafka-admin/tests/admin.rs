@@ -408,6 +408,15 @@ async fn an_operation_ends_at_its_deadline_and_tells_why() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_operation_may_take_for_ever() {
+    let (_cluster, admin, _client) = start(three()).await;
+    let admin = admin.timeout(Duration::MAX);
+    assert_eq!(admin.describe_cluster().await.unwrap().brokers.len(), 3);
+    let found = admin.list_offsets([(orders(0), OffsetSpec::Latest)]).await.unwrap();
+    assert!(matches!(found[0].1.as_ref().unwrap_err().kind(), ErrorKind::UnknownTopic(_)), "{found:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_asked_for_is_nothing_sent() {
     let (cluster, admin, _client) = start(three()).await;
     let before = cluster.requests().len();

@@ -336,13 +336,14 @@ impl ClientBuilder {
             return Err(error);
         }
         self.config.validate()?;
+        let config = self.config.bounded();
         let metrics = Arc::new(Metrics::new());
         let transport = self.connector.unwrap_or(Transport::Tcp {
-            send_buffer: self.config.send_buffer_bytes,
-            receive_buffer: self.config.receive_buffer_bytes,
+            send_buffer: config.send_buffer_bytes,
+            receive_buffer: config.receive_buffer_bytes,
         });
-        let pool = Pool::new(&self.config, transport, self.layers, metrics.clone());
-        let cluster = Arc::new(Cluster::new(self.config, pool));
+        let pool = Pool::new(&config, transport, self.layers, metrics.clone());
+        let cluster = Arc::new(Cluster::new(config, pool));
         Ok(Client(Arc::new(Inner { refresher: Refresher::new(cluster.clone()), cluster, metrics })))
     }
 

@@ -4,6 +4,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
+/// As good as for ever: a century, which unlike `Duration::MAX` can be added to any point in time. Whatever duration a
+/// user gives is lowered to it.
+pub const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+
 /// The wall time at its making, and tokio's time since then. A change to the machine's clock does not reach it.
 #[derive(Clone, Copy, Debug)]
 pub struct WallClock {

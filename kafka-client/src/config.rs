@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use kafka_wire::address::NodeAddress;
 
+use crate::clock::FOREVER;
 use crate::error::{Error, Result};
 use crate::properties::{Setting, value};
 
@@ -147,6 +148,26 @@ impl ClientConfig {
             }
         }
         Ok(())
+    }
+
+    /// Lowers durations that mean "for ever" to what can be added to any point in time.
+    pub(crate) fn bounded(mut self) -> Self {
+        for duration in [
+            &mut self.request_timeout,
+            &mut self.default_api_timeout,
+            &mut self.connection_setup_timeout,
+            &mut self.connection_setup_timeout_max,
+            &mut self.reconnect_backoff,
+            &mut self.reconnect_backoff_max,
+            &mut self.retry_backoff,
+            &mut self.retry_backoff_max,
+            &mut self.metadata_max_age,
+            &mut self.rebootstrap_trigger,
+        ] {
+            *duration = (*duration).min(FOREVER);
+        }
+        self.connections_max_idle = self.connections_max_idle.filter(|idle| *idle < FOREVER);
+        self
     }
 
     /// A source of randomness for the roles: the seeded one if a seed was set; `purpose` keeps the streams of two users

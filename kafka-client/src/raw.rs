@@ -1,7 +1,7 @@
 //! The escape hatch: what the sibling crates and experts build on. It shows Kafka's own messages and is not covered
 //! by the stability of the rest.
 
-pub use crate::clock::WallClock;
+pub use crate::clock::{FOREVER, WallClock};
 pub use crate::cluster::backoff::Backoff;
 pub use crate::cluster::metadata::{Broker, Metadata, Partition, Topic};
 pub use crate::cluster::refresh::{Refresher, Tracked};

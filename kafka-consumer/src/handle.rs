@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kafka_client::raw::FOREVER;
 use kafka_client::{Client, IsolationLevel, Offset, OffsetAndMetadata, TopicPartition};
 use tokio::time::Instant;
 
@@ -277,8 +278,7 @@ impl ConsumerHandle {
     }
 
     pub(crate) fn deadline_in(&self, time: Duration) -> Instant {
-        // A century is as good as for ever, and cannot overflow.
-        Instant::now() + time.min(Duration::from_secs(100 * 365 * 86_400))
+        Instant::now() + time.min(FOREVER)
     }
 }
 

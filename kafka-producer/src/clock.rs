@@ -7,14 +7,11 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use kafka_client::raw::WallClock;
+use kafka_client::raw::{FOREVER, WallClock};
 use tokio::time::Instant;
 
 /// How long the cached time may stay while a batch is open.
 pub(crate) const FRESH: Duration = Duration::from_millis(10);
-
-/// As good as for ever. A clock plus the longest time there is would overflow.
-const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// A time to wait that can be added to any moment.
 pub(crate) fn bounded(wait: Duration) -> Duration {

@@ -5,6 +5,9 @@ use std::time::Duration;
 /// Kafka's jitter: ±20 %.
 const JITTER: f64 = 0.2;
 
+/// The least that a wait may begin with: whatever fails at once would otherwise be tried as often as the processor can.
+const LEAST: Duration = Duration::from_millis(1);
+
 /// Waits that double from `initial` to `max`, each ±20 %, and never longer than `max`.
 #[derive(Clone, Debug)]
 pub struct Backoff {
@@ -14,9 +17,10 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Starts at `initial` and doubles up to `max`; an `initial` above `max` is lowered to it.
+    /// Starts at `initial` and doubles up to `max`; an `initial` above `max` is lowered to it, and both are 1 ms at least.
     pub fn new(initial: Duration, max: Duration) -> Self {
-        Self { initial: initial.min(max), max, attempts: 0 }
+        let max = max.max(LEAST);
+        Self { initial: initial.clamp(LEAST, max), max, attempts: 0 }
     }
 
     /// How often [`next`](Self::next) was called since the last [`reset`](Self::reset).
@@ -78,6 +82,16 @@ mod tests {
         let backoff = Backoff::new(milliseconds(100), milliseconds(1000));
         assert!(backoff.delay(u32::MAX, &mut random) <= milliseconds(1000));
         assert!(Backoff::new(Duration::MAX, Duration::MAX).delay(5, &mut random) <= Duration::MAX);
+    }
+
+    #[test]
+    fn no_wait_is_none_at_all() {
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut backoff = Backoff::new(Duration::ZERO, Duration::ZERO);
+        assert!(backoff.next(&mut random) >= LEAST * 4 / 5);
+        let mut backoff = Backoff::new(Duration::ZERO, milliseconds(1000));
+        let waits: Duration = (0..20).map(|_| backoff.next(&mut random)).sum();
+        assert!(waits > milliseconds(5000), "{waits:?}");
     }
 
     #[test]

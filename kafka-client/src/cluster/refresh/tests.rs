@@ -79,6 +79,40 @@ async fn a_peer_that_is_no_broker_is_told_at_once_unless_another_may_be_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn times_that_mean_for_ever_are_waited_for_and_overflow_nothing() {
+    let fake = Fake::new(|seen| answer(seen, &[1], vec![]));
+    let builders = [
+        builder(&fake, "seed:9092")
+            .request_timeout(Duration::MAX)
+            .default_api_timeout(Duration::MAX)
+            .connection_setup_timeout(Duration::MAX, Duration::MAX)
+            .reconnect_backoff(Duration::ZERO, Duration::MAX)
+            .retry_backoff(Duration::ZERO, Duration::MAX)
+            .connections_max_idle(Duration::MAX)
+            .metadata_max_age(Duration::MAX)
+            .rebootstrap_trigger(Duration::MAX),
+        Client::from_properties(
+            &"bootstrap.servers=seed:9092\nmetadata.max.age.ms=9223372036854775807\n\
+              request.timeout.ms=9223372036854775807\ndefault.api.timeout.ms=9223372036854775807"
+                .parse()
+                .unwrap(),
+        )
+        .0
+        .connector(fake.clone()),
+    ];
+    for builder in builders {
+        let client = builder.connect().await.unwrap();
+        client.request(Route::Node(1)).send(|_| Ok(MetadataRequest::default())).await.unwrap();
+        fake.stop("b1");
+        fake.stop("seed");
+        let call = client.request(Route::Node(1)).send(|_| Ok(MetadataRequest::default()));
+        assert!(tokio::time::timeout(Duration::from_secs(3600), call).await.is_err());
+        fake.start("b1");
+        fake.start("seed");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn many_requests_at_once_make_one_refresh() {
     let fake = Fake::new(|seen| answer(seen, &[1], vec![]));
     let client = builder(&fake, "b1:9092").connect().await.unwrap();
