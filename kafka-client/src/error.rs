@@ -19,7 +19,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Clone)]
 pub struct Error(Arc<ErrorKind>);
 
-/// The kinds of failure.
+/// The kinds of failure, and what to do about each.
+///
+/// What [`is_retriable`](Error::is_retriable) has been tried again already, until the call's time was over: so there is
+/// nothing to do about it but to wait longer, or to look at the brokers.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -32,7 +35,8 @@ pub enum ErrorKind {
         /// What to give instead.
         remedy: String,
     },
-    /// A broker answered with an error.
+    /// A broker answered with an error. Unless it is retriable, the request, a permission or the broker's own settings
+    /// have to change.
     Broker {
         /// Kafka's error code.
         code: ErrorCode,
@@ -43,16 +47,18 @@ pub enum ErrorKind {
         /// The broker's own words, where it sent some.
         message: Option<String>,
     },
-    /// The peer sent bytes that are not Kafka's protocol, or not this request's answer; its connection is closed.
+    /// The peer sent bytes that are not Kafka's protocol, or not this request's answer; its connection is closed. Look at
+    /// what listens there: TLS and HTTP are named in the cause.
     Protocol {
         /// Who sent them.
         address: NodeAddress,
         /// What was wrong with them.
         source: ProtocolError,
     },
-    /// A request could not be encoded in the version that the broker speaks.
+    /// A request could not be encoded in the version that the broker speaks: leave out what the cause names, or upgrade
+    /// the broker.
     Encode(ProtocolError),
-    /// The broker is too old, or too new, for what was asked of it.
+    /// The broker is too old, or too new, for what was asked of it: upgrade the one that is behind, or do without.
     UnsupportedVersion {
         /// The API in question.
         api: Api,
@@ -65,14 +71,14 @@ pub enum ErrorKind {
         /// What cannot be had, where it is less than the whole API.
         feature: Option<&'static str>,
     },
-    /// The connection ended before the answer came.
+    /// The connection ended before the answer came; the broker may have carried the request out.
     Disconnected {
         /// Who was at the other end.
         address: NodeAddress,
         /// Why, as far as this side knows.
         reason: String,
     },
-    /// Time ran out.
+    /// Time ran out, for one attempt or for them all. The last failure tells more than this does.
     TimedOut {
         /// What was waited for.
         what: String,
@@ -81,14 +87,14 @@ pub enum ErrorKind {
         /// The last failure before time ran out, where there was one.
         last: Option<Error>,
     },
-    /// The operating system, or the connector, refused.
+    /// The operating system, or the connector, refused: look at the address, the firewall and the broker's listeners.
     Io {
         /// Who was to be reached.
         address: NodeAddress,
         /// What it said.
         source: std::io::Error,
     },
-    /// A host name has no address.
+    /// A host name has no address: look at the bootstrap list, or at the broker's `advertised.listeners`.
     Resolve {
         /// The name.
         address: NodeAddress,
@@ -97,18 +103,18 @@ pub enum ErrorKind {
     },
     /// A layer of the user's refused the request, which was not sent.
     Layer(BoxError),
-    /// No broker leads the partition at the moment.
+    /// No broker leads the partition at the moment: too many of its replicas are down.
     NoLeader(TopicPartition),
-    /// The cluster has no such topic.
+    /// The cluster has no such topic, or hides it from this client: create it first.
     UnknownTopic(Arc<str>),
-    /// The cluster's metadata names no broker with this id.
+    /// The cluster's metadata names no broker with this id: it is down, or never was.
     UnknownNode(NodeId),
     /// No broker is known that could be asked; every bootstrap address failed.
     NoBroker {
         /// The last failure, where there was one.
         last: Option<Error>,
     },
-    /// The client, or the role that asked, was closed.
+    /// The client, or the role that asked, was closed. Build another one.
     Closed,
 }
 
