@@ -1,7 +1,7 @@
 //! Brokers that lie: every record's fate is told in time, the memory comes back, and nobody is asked in a hurry.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -345,6 +345,51 @@ async fn untrue_metadata_delays_records_until_it_is_true_or_their_time_is_over()
             }
             ends_well(name, producer).await;
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_is_denied_for_a_while_keeps_its_sequences() {
+    let denials: [fn(&mut MetadataResponse); 3] = [
+        |response| response.topics.clear(),
+        |response| response.topics.iter_mut().for_each(|topic| topic.partitions.clear()),
+        |response| {
+            for topic in &mut response.topics {
+                topic.error_code = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.0;
+                topic.partitions.clear();
+            }
+        },
+    ];
+    for deny in denials {
+        let (cluster, _) = cluster(1).await;
+        let denied = Arc::<AtomicBool>::default();
+        let lies = denied.clone();
+        let lie = untrue(move |response| {
+            if lies.load(Ordering::Relaxed) {
+                deny(response);
+            }
+        });
+        let (client, asked) = lied_to(&cluster, Api::Metadata, usize::MAX, lie);
+        let builder = Producer::builder(&client).batch_size(300).delivery_timeout(Duration::from_secs(120));
+        let producer = builder.build().await.unwrap();
+        let mut deliveries = enqueue(&producer, 50).await;
+        producer.flush().await;
+        denied.store(true, Ordering::Relaxed);
+        // The broker has them, but says that it does not lead: whoever starts at sequence 0 again loses the next ones.
+        let refusing = cluster.fault(kafka_broker::on(Api::Produce).nth(1)).after_effect();
+        let refusing = refusing.error(ErrorCode::NOT_LEADER_OR_FOLLOWER);
+        let before = asked.load(Ordering::Relaxed);
+        for index in 50..100 {
+            deliveries.push(producer.enqueue(ProducerRecord::to("orders").value(index.to_string())).await);
+        }
+        // Longer than a topic that is denied is still believed in.
+        tokio::time::sleep(Duration::from_secs(45)).await;
+        assert!(asked.load(Ordering::Relaxed) > before);
+        denied.store(false, Ordering::Relaxed);
+        assert_eq!(fates("denied", deliveries, Duration::from_secs(120)).await, []);
+        refusing.assert_fired();
+        assert_complete(&cluster, 0, 100).await;
+        ends_well("denied", producer).await;
     }
 }
 

@@ -97,6 +97,26 @@ async fn a_layer_that_rejects_and_delays_before_and_after_changes_nothing_either
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_layer_that_panics_ends_the_producer_and_leaves_nobody_waiting() {
+    for at_once in [true, false] {
+        let (cluster, _) = cluster(1).await;
+        let layer = meddle(move |request, inner| match request.api {
+            Api::Produce if at_once => panic!("as asked"),
+            Api::Produce => Box::pin(async { panic!("as asked, later") }),
+            _ => call(inner, request),
+        });
+        let client = client(&cluster).layer(layer).build().unwrap();
+        let producer = Producer::new(&client).await.unwrap();
+        let error = producer.send(ProducerRecord::to("orders").value("0")).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Closed), "{error:?}");
+        let error = producer.send(ProducerRecord::to("orders").value("1")).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Closed), "{error:?}");
+        producer.flush().await;
+        let _ = producer.close(Duration::from_secs(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_record_that_a_layer_always_rejects_is_not_written() {
     let (cluster, _) = cluster(1).await;
     let layer = meddle(|request, inner| match request.api {
