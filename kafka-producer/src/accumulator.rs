@@ -28,7 +28,7 @@ pub(crate) struct Accumulator {
     creation: Mutex<Creation>,
     /// Batches that take records; counted to know whether records need a fresh clock.
     open_batches: Arc<AtomicUsize>,
-    pub(crate) memory: Memory,
+    pub(crate) memory: Arc<Memory>,
     pub(crate) clock: Clock,
     pub(crate) notices: Notices,
     ledger: Arc<Ledger>,
@@ -98,7 +98,7 @@ impl Accumulator {
             topics: ArcSwap::default(),
             creation: Mutex::default(),
             open_batches: Arc::default(),
-            memory: Memory::new(settings.buffer_memory, settings.batch_size),
+            memory: Arc::new(Memory::new(settings.buffer_memory, settings.batch_size)),
             clock: Clock::new(),
             notices: Notices::default(),
             ledger: Arc::default(),

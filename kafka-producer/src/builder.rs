@@ -170,7 +170,7 @@ impl ProducerBuilder {
             timeout: client_config.request_timeout,
             idempotent: config.is_idempotent(),
         };
-        let outbox = Outbox::new(settings, config.compressor()?, random.fork());
+        let outbox = Outbox::new(settings, config.compressor()?, accumulator.memory.clone(), random.fork());
         let shared = Arc::new(Shared::new(client.clone(), config, accumulator));
         runtime.spawn(Sender::new(client, shared.clone(), terms, outbox, random).run());
         Ok(Producer::over(shared))

@@ -27,6 +27,7 @@ use crate::memory::Memory;
 
 pub(crate) struct Outbox {
     settings: Settings,
+    memory: Arc<Memory>,
     identity: Identity,
     /// By slot number; `None` for slots that were never used.
     partitions: Vec<Option<Partition>>,
@@ -92,9 +93,15 @@ const PART_OVERHEAD: usize = 64;
 
 impl Outbox {
     /// `compressor` for batches, if they are compressed.
-    pub(crate) fn new(settings: Settings, compressor: Option<Compressor>, random: fastrand::Rng) -> Self {
+    pub(crate) fn new(
+        settings: Settings,
+        compressor: Option<Compressor>,
+        memory: Arc<Memory>,
+        random: fastrand::Rng,
+    ) -> Self {
         Self {
             settings,
+            memory,
             identity: Identity::default(),
             partitions: Vec::new(),
             ready: HashMap::new(),
@@ -112,10 +119,10 @@ impl Outbox {
         self.settings.idempotent && self.identity.current().is_none()
     }
 
-    pub(crate) fn assign_identity(&mut self, identity: ProducerIdentity, memory: &Memory, now: Instant) {
+    pub(crate) fn assign_identity(&mut self, identity: ProducerIdentity, now: Instant) {
         self.identity.assign(identity);
         for number in 0..self.partitions.len() as u32 {
-            self.consider(number, memory, now);
+            self.consider(number, now);
         }
     }
 
@@ -125,7 +132,7 @@ impl Outbox {
     }
 
     /// A slot has a new or a full batch.
-    pub(crate) fn note(&mut self, slot: &Arc<Slot>, memory: &Memory, now: Instant) {
+    pub(crate) fn note(&mut self, slot: &Arc<Slot>, now: Instant) {
         let number = slot.number as usize;
         if self.partitions.len() <= number {
             self.partitions.resize_with(number + 1, || None);
@@ -148,16 +155,16 @@ impl Outbox {
         } else {
             partition.due = partition.open_since.is_some();
         }
-        self.consider(slot.number, memory, now);
+        self.consider(slot.number, now);
     }
 
     /// Sends all open batches without waiting for more records.
-    pub(crate) fn send_everything(&mut self, memory: &Memory, now: Instant) {
+    pub(crate) fn send_everything(&mut self, now: Instant) {
         for number in 0..self.partitions.len() {
             let Some(partition) = &mut self.partitions[number] else { continue };
             partition.collect();
             partition.due = partition.open_since.is_some();
-            self.consider(number as u32, memory, now);
+            self.consider(number as u32, now);
         }
     }
 
@@ -168,7 +175,6 @@ impl Outbox {
         slot: &Slot,
         leader: Option<NodeId>,
         topic_id: TopicId,
-        memory: &Memory,
         now: Instant,
     ) {
         let Some(Some(partition)) = self.partitions.get_mut(slot.number as usize) else { return };
@@ -184,14 +190,14 @@ impl Outbox {
         }
         partition.leader = leader;
         partition.publish_load();
-        self.consider(slot.number, memory, now);
+        self.consider(slot.number, now);
     }
 
     /// An answer said who leads a slot's partition now.
-    pub(crate) fn follow_leader(&mut self, slot: u32, leader: NodeId, memory: &Memory, now: Instant) {
+    pub(crate) fn follow_leader(&mut self, slot: u32, leader: NodeId, now: Instant) {
         let Some(Some(partition)) = self.partitions.get(slot as usize) else { return };
         let (slot, topic_id) = (partition.slot.clone(), partition.topic_id);
-        self.set_leader(&slot, Some(leader), topic_id, memory, now);
+        self.set_leader(&slot, Some(leader), topic_id, now);
     }
 
     /// Whether anything waits to be sent to `node`.
@@ -206,25 +212,20 @@ impl Outbox {
 
     /// Takes what can go to `node` in one request: one batch of each partition, in turn, up to the request's largest
     /// size. A batch counts as sent from here on.
-    pub(crate) fn take_request(
-        &mut self,
-        node: NodeId,
-        parts: &mut Vec<Part>,
-        memory: &Memory,
-        now: Instant,
-    ) {
+    pub(crate) fn take_request(&mut self, node: NodeId, parts: &mut Vec<Part>, now: Instant) {
         let mut size = 0;
         while let Some(number) = self.ready.get_mut(&node).and_then(VecDeque::pop_front) {
             let Some(Some(partition)) = self.partitions.get_mut(number as usize) else { continue };
             partition.ready_at = None;
-            if self.destination(number, memory, now) != Some(node) {
-                self.consider(number, memory, now);
+            if self.destination(number, now) != Some(node) {
+                self.consider(number, now);
                 continue;
             }
             let Some(Some(partition)) = self.partitions.get_mut(number as usize) else { continue };
-            if let Err(error) = partition.prepare_head(&self.identity, self.compressor.as_mut(), memory) {
+            if let Err(error) = partition.prepare_head(&self.identity, self.compressor.as_mut(), &self.memory)
+            {
                 tracing::warn!(partition = %partition.id, %error, "a batch cannot be encoded");
-                self.consider(number, memory, now);
+                self.consider(number, now);
                 continue;
             }
             let length = partition.head_len(&self.identity) + PART_OVERHEAD + partition.id.topic.len();
@@ -240,32 +241,25 @@ impl Outbox {
     }
 
     /// The place of a request in the order of its connection is fixed: what follows may be called.
-    pub(crate) fn queued(&mut self, part: &Part, memory: &Memory, now: Instant) {
+    pub(crate) fn queued(&mut self, part: &Part, now: Instant) {
         if let Some(Some(partition)) = self.partitions.get_mut(part.slot as usize)
             && partition.unqueued == Some(part.sequence)
         {
             partition.unqueued = None;
-            self.consider(part.slot, memory, now);
+            self.consider(part.slot, now);
         }
     }
 
     /// Tells what became of one partition's share of a request.
-    pub(crate) fn answered(
-        &mut self,
-        slot: u32,
-        sequence: Sequence,
-        verdict: Verdict,
-        memory: &Memory,
-        now: Instant,
-    ) {
+    pub(crate) fn answered(&mut self, slot: u32, sequence: Sequence, verdict: Verdict, now: Instant) {
         let Some(Some(partition)) = self.partitions.get_mut(slot as usize) else { return };
         let retries = self.settings.retries;
-        if let Some(failures) = partition.answered(sequence, verdict, retries, memory) {
+        if let Some(failures) = partition.answered(sequence, verdict, retries, &self.memory) {
             let delay = self.settings.backoff.delay(failures, &mut self.random);
             partition.not_before = Some(now + delay);
         }
         partition.publish_load();
-        self.consider(slot, memory, now);
+        self.consider(slot, now);
     }
 
     /// The next batch that is to be compressed elsewhere, if any.
@@ -280,17 +274,17 @@ impl Outbox {
         None
     }
 
-    pub(crate) fn compressed(&mut self, compressed: Compressed, memory: &Memory, now: Instant) {
+    pub(crate) fn compressed(&mut self, compressed: Compressed, now: Instant) {
         let Compressed { slot, batch, result } = compressed;
         let Some(Some(partition)) = self.partitions.get_mut(slot as usize) else { return };
         match result {
-            Ok(sealed) => partition.put_back(&batch, sealed, memory),
+            Ok(sealed) => partition.put_back(&batch, sealed, &self.memory),
             Err(error) => {
                 tracing::warn!(partition = %partition.id, %error, "a batch cannot be compressed");
-                partition.fail_batch(&batch, &error, memory);
+                partition.fail_batch(&batch, &error, &self.memory);
             }
         }
-        self.consider(slot, memory, now);
+        self.consider(slot, now);
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout).
@@ -304,9 +298,9 @@ impl Outbox {
         self.linger_ends
     }
 
-    pub(crate) fn handle_timeout(&mut self, memory: &Memory, now: Instant) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
         if self.linger_ends.is_some_and(|ends| ends <= now) {
-            self.end_linger(memory, now);
+            self.end_linger(now);
         }
         while let Some(Reverse((at, number))) = self.timers.peek().copied() {
             if at > now {
@@ -317,15 +311,15 @@ impl Outbox {
                 && partition.timer == Some(at)
             {
                 partition.timer = None;
-                partition.expire(self.settings.delivery_timeout, memory, now);
+                partition.expire(self.settings.delivery_timeout, &self.memory, now);
                 partition.publish_load();
-                self.consider(number, memory, now);
+                self.consider(number, now);
             }
         }
     }
 
     /// Whoever has waited long enough is due, and with it every open batch for the same broker: they fit one request.
-    fn end_linger(&mut self, memory: &Memory, now: Instant) {
+    fn end_linger(&mut self, now: Instant) {
         let linger = self.settings.linger;
         let mut lingering = std::mem::take(&mut self.lingering);
         let mut nodes: Vec<NodeId> = Vec::new();
@@ -353,7 +347,7 @@ impl Outbox {
             }
             let stays = partition.in_lingering;
             if !stays {
-                self.consider(*number, memory, now);
+                self.consider(*number, now);
             }
             stays
         });
@@ -381,17 +375,12 @@ impl Outbox {
 
     /// Takes no more records, also in `slots` that were never met, and fails what was accepted. `error` makes the error
     /// for a fate.
-    pub(crate) fn close(
-        &mut self,
-        slots: &[Arc<Slot>],
-        memory: &Memory,
-        mut error: impl FnMut(Fate) -> Error,
-    ) {
+    pub(crate) fn close(&mut self, slots: &[Arc<Slot>], mut error: impl FnMut(Fate) -> Error) {
         let idempotent = self.settings.idempotent;
         let strangers = slots.iter().filter(|slot| !self.knows(slot));
         let mut strangers: Vec<_> = strangers.map(|slot| Partition::new(slot.clone(), idempotent)).collect();
         for partition in self.partitions.iter_mut().flatten().chain(&mut strangers) {
-            partition.close(memory, &mut error);
+            partition.close(&self.memory, &mut error);
         }
         self.ready.clear();
         self.timers.clear();
@@ -406,8 +395,8 @@ impl Outbox {
     }
 
     /// Puts a partition on the list of the node it has something for, and sets its timer.
-    fn consider(&mut self, number: u32, memory: &Memory, now: Instant) {
-        let node = self.destination(number, memory, now);
+    fn consider(&mut self, number: u32, now: Instant) {
+        let node = self.destination(number, now);
         let delivery_timeout = self.settings.delivery_timeout;
         let Some(Some(partition)) = self.partitions.get_mut(number as usize) else { return };
         if let Some(node) = node
@@ -425,10 +414,10 @@ impl Outbox {
     }
 
     /// The node to which a partition can send something now.
-    fn destination(&mut self, number: u32, memory: &Memory, now: Instant) -> Option<NodeId> {
+    fn destination(&mut self, number: u32, now: Instant) -> Option<NodeId> {
         let Some(Some(partition)) = self.partitions.get_mut(number as usize) else { return None };
         if partition.pipeline.next(&self.identity) == Next::Restart {
-            partition.restart(&mut self.identity, memory);
+            partition.restart(&mut self.identity, &self.memory);
         }
         let leader = partition.leader?;
         let waits = partition.unqueued.is_some()

@@ -175,15 +175,16 @@ impl Sender {
             busy = true;
         }
         while let Poll::Ready(Some(done)) = self.compressing.poll_next_unpin(cx) {
-            // It fails only when the runtime is shutting down; then the batch goes down with us.
+            // It fails when the runtime shuts down, and the batch goes down with us, or when a codec panics: then the
+            // batch has nothing to send and expires.
             if let Ok((compressed, compressor)) = done {
                 self.idle_compressors.extend(compressor);
-                self.outbox.compressed(compressed, &self.shared.accumulator.memory, now);
+                self.outbox.compressed(compressed, now);
             }
             busy = true;
         }
         if self.outbox.poll_timeout().is_some_and(|at| at <= now) {
-            self.outbox.handle_timeout(&self.shared.accumulator.memory, now);
+            self.outbox.handle_timeout(now);
             busy = true;
         }
         busy
@@ -193,19 +194,18 @@ impl Sender {
     fn take_notice(&mut self, now: Instant) {
         let mut noticed = std::mem::take(&mut self.noticed);
         let orders = self.shared.accumulator.notices.take(&mut noticed);
-        let memory = &self.shared.accumulator.memory;
         for slot in noticed.drain(..) {
             let is_new = !self.outbox.knows(&slot);
-            self.outbox.note(&slot, memory, now);
+            self.outbox.note(&slot, now);
             if is_new {
                 let (leader, topic_id) = leader(&self.metadata, &slot);
-                self.outbox.set_leader(&slot, leader, topic_id, memory, now);
+                self.outbox.set_leader(&slot, leader, topic_id, now);
             }
         }
         self.noticed = noticed;
         self.close_by = orders.close_by.or(self.close_by);
         if orders.send_everything || self.close_by.is_some() {
-            self.outbox.send_everything(memory, now);
+            self.outbox.send_everything(now);
         }
     }
 
@@ -219,7 +219,7 @@ impl Sender {
             }
             for slot in topic.slots() {
                 let (leader, topic_id) = leader(&self.metadata, slot);
-                self.outbox.set_leader(slot, leader, topic_id, &accumulator.memory, now);
+                self.outbox.set_leader(slot, leader, topic_id, now);
             }
         }
     }
@@ -228,7 +228,7 @@ impl Sender {
         match identity {
             Ok(identity) => {
                 self.identity_backoff.reset();
-                self.outbox.assign_identity(identity, &self.shared.accumulator.memory, now);
+                self.outbox.assign_identity(identity, now);
             }
             Err(error) if is_final(&error) => {
                 tracing::error!(%error, "the producer cannot get an id");
@@ -318,9 +318,8 @@ impl Sender {
                 return true;
             }
         }
-        let memory = &self.shared.accumulator.memory;
         let mut parts = self.spare_parts.pop().unwrap_or_default();
-        self.outbox.take_request(id, &mut parts, memory, now);
+        self.outbox.take_request(id, &mut parts, now);
         if parts.is_empty() {
             self.spare_parts.push(parts);
             return true;
@@ -334,7 +333,7 @@ impl Sender {
             Err(error) => {
                 for part in &parts {
                     let verdict = Verdict::impossible(error.clone());
-                    self.outbox.answered(part.slot, part.sequence, verdict, memory, now);
+                    self.outbox.answered(part.slot, part.sequence, verdict, now);
                 }
                 return true;
             }
@@ -379,11 +378,10 @@ impl Sender {
     }
 
     fn land(&mut self, landed: Landed, now: Instant) {
-        let memory = &self.shared.accumulator.memory;
         let (flight, answer) = match landed {
             Landed::Queued(flight) => {
                 for part in flight.parts() {
-                    self.outbox.queued(part, memory, now);
+                    self.outbox.queued(part, now);
                 }
                 self.flights.push(flight);
                 return;
@@ -397,15 +395,14 @@ impl Sender {
         let outcome = answer.and_then(|answer| {
             if self.terms.acks == Acks::None {
                 for part in &parts {
-                    self.outbox.answered(part.slot, part.sequence, Verdict::written(None, None), memory, now);
+                    self.outbox.answered(part.slot, part.sequence, Verdict::written(None, None), now);
                 }
                 return Ok(());
             }
             let decoded = self.terms.decode(&parts, version, &answer.body, |index, verdict, hint| {
                 let part = &parts[index];
-                let verdict =
-                    learn_leader(&self.client, &mut self.outbox, part, node, verdict, hint, memory, now);
-                self.outbox.answered(part.slot, part.sequence, verdict, memory, now);
+                let verdict = learn_leader(&self.client, &mut self.outbox, part, node, verdict, hint, now);
+                self.outbox.answered(part.slot, part.sequence, verdict, now);
             });
             decoded.map_err(|error| connection.fail(error))
         });
@@ -418,7 +415,7 @@ impl Sender {
                 Some(error) => Verdict::unanswered(error.clone(), progress.is_written()),
                 None => Verdict::left_out(),
             };
-            self.outbox.answered(part.slot, part.sequence, verdict, memory, now);
+            self.outbox.answered(part.slot, part.sequence, verdict, now);
         }
         if error.is_some_and(|error| error.is_transport()) {
             self.client.refresher().request("a produce request was not answered");
@@ -474,7 +471,7 @@ impl Drop for Sender {
         let slots = accumulator.close();
         let reason = self.shared.poisoned();
         let mut unfinished = 0;
-        self.outbox.close(&slots, &accumulator.memory, |fate| {
+        self.outbox.close(&slots, |fate| {
             unfinished += 1;
             reason.as_ref().map_or_else(|| Error::new(ErrorKind::Closed, fate), |error| error.with_fate(fate))
         });
@@ -484,7 +481,6 @@ impl Drop for Sender {
 
 /// Takes over who leads a partition now, if the answer says so (KIP-951), or asks for metadata if the answer shows that
 /// what is known is wrong.
-#[expect(clippy::too_many_arguments, reason = "parts of the sender that are borrowed apart")]
 fn learn_leader(
     client: &Client,
     outbox: &mut Outbox,
@@ -492,7 +488,6 @@ fn learn_leader(
     node: NodeId,
     mut verdict: Verdict,
     hint: Option<(kafka_wire::produce::LeaderHint, kafka_wire::produce::Endpoints<'_>)>,
-    memory: &crate::memory::Memory,
     now: Instant,
 ) -> Verdict {
     let Some(code) = verdict.code().filter(|code| code.refreshes_metadata()) else { return verdict };
@@ -504,7 +499,7 @@ fn learn_leader(
     let leader = client.metadata().leader(&partition).map(|(leader, _)| leader);
     match leader {
         Some(leader) if leader != node => {
-            outbox.follow_leader(part.slot, leader, memory, now);
+            outbox.follow_leader(part.slot, leader, now);
             verdict.retry_at_once = true;
         }
         _ => client.refresher().request(code.name()),

@@ -143,7 +143,7 @@ impl World {
         let compressor = (codec != Compression::None).then(|| Compressor::new(codec, None).unwrap());
         accumulator.open_topic(&"orders".into(), partitions);
         Self {
-            outbox: Outbox::new(settings, compressor, rng.fork()),
+            outbox: Outbox::new(settings, compressor, accumulator.memory.clone(), rng.fork()),
             accumulator,
             logs: (0..partitions).map(|_| Log::default()).collect(),
             leaders: (0..partitions).map(|_| rng.i32(0..NODES)).collect(),
@@ -197,31 +197,31 @@ impl World {
         let everything = self.accumulator.notices.take(&mut slots).send_everything;
         for slot in slots {
             let is_new = !self.outbox.knows(&slot);
-            self.outbox.note(&slot, memory, now);
+            self.outbox.note(&slot, now);
             if is_new {
                 let leader = self.leaders[slot.partition as usize];
-                self.outbox.set_leader(&slot, Some(leader), TopicId::ZERO, memory, now);
+                self.outbox.set_leader(&slot, Some(leader), TopicId::ZERO, now);
             }
         }
         if everything {
-            self.outbox.send_everything(memory, now);
+            self.outbox.send_everything(now);
         }
-        self.outbox.handle_timeout(memory, now);
+        self.outbox.handle_timeout(now);
         if self.outbox.needs_identity() {
             self.next_producer_id += 1;
             // Close to the last epoch, so that a few restarts use them up.
             let identity = ProducerIdentity { id: self.next_producer_id, epoch: i16::MAX - 2 };
-            self.outbox.assign_identity(identity, memory, now);
+            self.outbox.assign_identity(identity, now);
         }
         while let Some(job) = self.outbox.next_compression() {
             let mut compressor = Compressor::new(Compression::Gzip, None).unwrap();
             let done = job.run(Some(&mut compressor), memory);
-            self.outbox.compressed(done, memory, now);
+            self.outbox.compressed(done, now);
         }
         for node in 0..NODES {
             while self.flights.iter().filter(|flight| flight.node == node).count() < 5 {
                 let mut parts = vec![];
-                self.outbox.take_request(node, &mut parts, &self.accumulator.memory, now);
+                self.outbox.take_request(node, &mut parts, now);
                 if parts.is_empty() {
                     break;
                 }
@@ -240,7 +240,7 @@ impl World {
         let mut flight = self.flights.remove(index);
         flight.queued = true;
         for part in &flight.parts {
-            self.outbox.queued(part, &self.accumulator.memory, now);
+            self.outbox.queued(part, now);
         }
         self.flights.push(flight);
     }
@@ -306,14 +306,14 @@ impl World {
         let Some(index) = self.flights.iter().position(arrived) else { return };
         let flight = self.flights.remove(index);
         for (part, verdict) in flight.parts.iter().zip(flight.verdicts.unwrap()) {
-            self.outbox.answered(part.slot, part.sequence, verdict, &self.accumulator.memory, now);
+            self.outbox.answered(part.slot, part.sequence, verdict, now);
         }
     }
 
     fn fail(&mut self, parts: &[(u32, Sequence)], was_written: bool, now: Instant) {
         for (slot, sequence) in parts {
             let verdict = Verdict::unanswered(kafka_client::Error::closed(), was_written);
-            self.outbox.answered(*slot, *sequence, verdict, &self.accumulator.memory, now);
+            self.outbox.answered(*slot, *sequence, verdict, now);
         }
     }
 
@@ -392,7 +392,7 @@ impl World {
     fn tell_leaders(&mut self, now: Instant) {
         for slot in self.accumulator.topics()["orders"].slots() {
             let leader = self.leaders[slot.partition as usize];
-            self.outbox.set_leader(slot, Some(leader), TopicId::ZERO, &self.accumulator.memory, now);
+            self.outbox.set_leader(slot, Some(leader), TopicId::ZERO, now);
         }
     }
 
