@@ -26,8 +26,9 @@ pub(crate) async fn handle(ctx: &RequestContext, request: MetadataRequest) -> Me
         Some(topics) => Some(topics),
     };
     if request.allow_auto_topic_creation || ctx.version < 4 {
-        for topic in wanted.into_iter().flatten().filter_map(|topic| topic.name.as_ref()) {
-            auto_create(ctx, topic);
+        let by_name = wanted.into_iter().flatten().filter(|topic| topic.topic_id.is_nil());
+        for name in by_name.filter_map(|topic| topic.name.as_ref()) {
+            auto_create(ctx, name);
         }
     }
     let image = ctx.image();
@@ -48,7 +49,9 @@ pub(crate) async fn handle(ctx: &RequestContext, request: MetadataRequest) -> Me
             .iter()
             .filter(|topic| asked.insert((&topic.name, topic.topic_id)))
             .map(|asked| {
-                let (found, missing) = match &asked.name {
+                // Beside an id a name means nothing: Java sends an empty one.
+                let name = asked.name.as_ref().filter(|_| asked.topic_id.is_nil());
+                let (found, missing) = match name {
                     Some(name) => (image.topic(name), unknown_name(&image, name)),
                     None => (image.topic_by_id(asked.topic_id), ErrorCode::UNKNOWN_TOPIC_ID),
                 };
@@ -56,7 +59,7 @@ pub(crate) async fn handle(ctx: &RequestContext, request: MetadataRequest) -> Me
                     || {
                         MetadataResponseTopic::default()
                             .with_error_code(missing.0)
-                            .with_name(name_of_unknown(ctx.version, asked.name.as_ref()))
+                            .with_name(name_of_unknown(ctx.version, name))
                             .with_topic_id(asked.topic_id)
                     },
                     known,
@@ -232,13 +235,16 @@ mod tests {
     async fn topics_are_found_by_id_and_stale_ids_are_named_so() {
         let cluster = memory_cluster(1, "t", 1, 1).await;
         let id = cluster.shared().image().topic("t").unwrap().id;
-        let by_id = |id| MetadataRequestTopic::default().with_name(None).with_topic_id(id);
-        let request =
-            MetadataRequest::default().with_topics(Some(vec![by_id(id), by_id(Uuid::from_u128(77))]));
-        let response = Wire::to(&cluster, 1).call(12, request).await;
-        let expected = [("t".to_owned(), ErrorCode::NONE), (String::new(), ErrorCode::UNKNOWN_TOPIC_ID)];
-        assert_eq!(codes(&response), expected);
-        assert_eq!(response.topics[1].topic_id, Uuid::from_u128(77));
+        // Java sends an empty name beside the id, others none.
+        for name in [None, Some(TopicName::default())] {
+            let by_id = |id| MetadataRequestTopic::default().with_name(name.clone()).with_topic_id(id);
+            let asked = vec![by_id(id), by_id(Uuid::from_u128(77))];
+            let response =
+                Wire::to(&cluster, 1).call(12, MetadataRequest::default().with_topics(Some(asked))).await;
+            let expected = [("t".to_owned(), ErrorCode::NONE), (String::new(), ErrorCode::UNKNOWN_TOPIC_ID)];
+            assert_eq!(codes(&response), expected);
+            assert_eq!((&response.topics[1].name, response.topics[1].topic_id), (&None, Uuid::from_u128(77)));
+        }
     }
 
     #[tokio::test]

@@ -126,8 +126,8 @@ impl Served for MetadataRequest {
             Some(topics) => {
                 for topic in topics {
                     match (&topic.name, image.topic_by_id(topic.topic_id)) {
-                        (Some(name), _) => see(name, None),
-                        (None, Some(topic)) => see(&topic.name, None),
+                        (_, Some(topic)) => see(&topic.name, None),
+                        (Some(name), None) => see(name, None),
                         (None, None) => {}
                     }
                 }
