@@ -23,6 +23,7 @@ mod node;
 mod partition;
 mod produce;
 mod router;
+mod sasl;
 mod shared;
 #[cfg(test)]
 mod sweep_test;

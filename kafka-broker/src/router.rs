@@ -15,7 +15,7 @@ use crate::fault::served::Served;
 use crate::fault::{Seen, Stage};
 use crate::group::serve::{groups, members, offsets};
 use crate::shared::RequestContext;
-use crate::{api_versions, fetch, init_producer_id, leader_epoch, list_offsets, metadata, produce};
+use crate::{api_versions, fetch, init_producer_id, leader_epoch, list_offsets, metadata, produce, sasl};
 
 /// One line of the table.
 pub(crate) struct Route {
@@ -87,6 +87,7 @@ routes! {
     SyncGroupRequest => members::sync_group;
     DescribeGroupsRequest => groups::describe;
     ListGroupsRequest => groups::list;
+    SaslHandshakeRequest => sasl::handshake;
     ApiVersionsRequest => api_versions::handle;
     CreateTopicsRequest => topics::create;
     DeleteTopicsRequest => topics::delete;
@@ -96,6 +97,7 @@ routes! {
     DescribeConfigsRequest => configs::describe;
     AlterConfigsRequest => configs::alter;
     DescribeLogDirsRequest => records::describe_log_dirs;
+    SaslAuthenticateRequest => sasl::authenticate;
     CreatePartitionsRequest => topics::create_partitions;
     DeleteGroupsRequest => groups::delete;
     ElectLeadersRequest => elections::elect;

@@ -507,6 +507,12 @@ async fn groups(sweep: &mut Sweep) {
 }
 
 async fn cluster(sweep: &mut Sweep) {
+    let no_sasl = ErrorCode::ILLEGAL_SASL_STATE.0;
+    let check = |version, answer: SaslHandshakeResponse| assert_eq!(answer.error_code, no_sasl, "v{version}");
+    sweep.each(|_| SaslHandshakeRequest::default(), check).await;
+    let check =
+        |version, answer: SaslAuthenticateResponse| assert_eq!(answer.error_code, no_sasl, "v{version}");
+    sweep.each(|_| SaslAuthenticateRequest::default(), check).await;
     let describe = |kind| {
         move |version: i16| {
             DescribeClusterRequest::default()

@@ -65,6 +65,24 @@ refused_as_a_whole! {
     SyncGroupRequest about group_id;
 }
 
+/// Like those, but no version of the response has a throttle time.
+macro_rules! refused_and_never_throttled {
+    ($($request:ident;)*) => {
+        $(impl Served for $request {
+            fn refusal(&self, _: i16, code: ErrorCode) -> Option<Self::Response> {
+                Some(Self::Response::default().with_error_code(code.0))
+            }
+
+            fn set_throttle(_: &mut Self::Response, _: i32) {}
+        })*
+    };
+}
+
+refused_and_never_throttled! {
+    SaslAuthenticateRequest;
+    SaslHandshakeRequest;
+}
+
 /// Requests whose handlers ask for the faults of each item.
 macro_rules! refused_by_handler {
     ($($request:ident: $self:ident, $see:ident => $items:block)*) => {
@@ -497,6 +515,8 @@ mod tests {
         check(|_| ListGroupsRequest::default());
         check(|_| OffsetDeleteRequest::default());
         check(|_| SyncGroupRequest::default());
+        check(|_| SaslAuthenticateRequest::default());
+        check(|_| SaslHandshakeRequest::default());
         check(|_| JoinGroupRequest::default().with_member_id("m".into()));
         check(|version| match version {
             4.. => FindCoordinatorRequest::default().with_coordinator_keys(vec!["g".into()]),
