@@ -146,7 +146,8 @@ impl Client {
     ///
     /// # Errors
     /// [`UnknownNode`](ErrorKind::UnknownNode) if the metadata names no such broker, or why it cannot be connected
-    /// to. One attempt; a wait that an earlier failure demands comes first.
+    /// to. One attempt; a wait that an earlier failure demands comes first. [`Config`](ErrorKind::Config) if the owner is
+    /// another client's.
     ///
     /// # Cancel safety
     /// Others who wait for the same connection still get it.

@@ -320,7 +320,8 @@ async fn over_tcp() {
     let (builder, report) = Client::from_properties(&Properties::parse(&text).unwrap());
     report.check().unwrap();
     assert!(report.different_defaults().iter().any(|default| default.key == "socket.timeout.ms"));
-    let client = builder.connect().await.unwrap();
+    let client = builder.socket_buffers(65_536, None).connect().await.unwrap();
+    assert_eq!(client.config().send_buffer_bytes, Some(65_536));
     assert_eq!(client.metadata().brokers().len(), 3);
     let calls = (0..30).map(|call| {
         let client = client.clone();

@@ -59,11 +59,6 @@ impl Connection {
         self.0.versions.pick(api, ours, self.node())
     }
 
-    /// The versions of `api` that the broker speaks; `None` if it does not serve it.
-    pub fn broker_versions(&self, api: Api) -> Option<VersionRange> {
-        self.0.versions.get(api)
-    }
-
     /// The way to the broker, through the user's layers. Keep one and call it again and again; what is called first is
     /// written first, unless a layer holds it up.
     pub fn service(&self) -> BrokerService {

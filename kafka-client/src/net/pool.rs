@@ -129,7 +129,7 @@ impl Pool {
     /// the same attempt, which nobody's going away cancels; after a failure the next attempt waits for the backoff.
     ///
     /// # Errors
-    /// Why the one attempt that was waited for failed.
+    /// Why the one attempt that was waited for failed; an owner that is another client's, and would not close it.
     pub(crate) async fn connection(
         &self,
         node: NodeId,
@@ -137,6 +137,10 @@ impl Pool {
         lane: Lane,
         owner: &Owner,
     ) -> Result<Connection> {
+        if !std::ptr::eq(owner.0.pool.as_ptr(), Arc::as_ptr(&self.0)) {
+            let remedy = "take it from the client that is asked for the connection";
+            return Err(Error::config("owner", "another client's", remedy));
+        }
         let owner = if lane == Lane::General { SHARED } else { owner.0.id };
         self.get(Key { node, lane, owner }, address).await
     }

@@ -39,6 +39,16 @@ async fn each_lane_and_each_owner_has_its_own_connection_and_general_is_shared()
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_owner_of_another_client_owns_nothing_here() {
+    let (fixture, other) = (Fixture::new(), Fixture::new());
+    let error = fixture.pool().connection(NODE, &address(), Lane::Fetch, &other.owner).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        r#"owner = "another client's": take it from the client that is asked for the connection"#
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn dropping_the_owner_closes_its_connections_and_no_others() {
     let mut fixture = Fixture::new();
     let (general, _general_peer) = fixture.connect(Lane::General).await;
