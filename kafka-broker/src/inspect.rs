@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kafka_wire::api::Api;
 use kafka_wire::compression::Decompressor;
-use kafka_wire::record_batch::{BatchError, OwnedHeader, batches};
+use kafka_wire::record_batch::{BatchError, OwnedHeader, RawBatch, batches};
 use tokio::time::Instant;
 
 use crate::image::NO_NODE;
@@ -273,37 +273,48 @@ impl PartialEq<[u8]> for StoredRecord {
     }
 }
 
-/// Every record in `pieces` of a log from offset `start` on.
-pub(crate) fn decode(
-    partition: i32,
-    start: i64,
-    pieces: Vec<Bytes>,
-) -> Result<Vec<StoredRecord>, BatchError> {
+/// Every record in `pieces` of a log from offset `start` on, but those of batches that cannot be decoded.
+pub(crate) fn decode(topic: &str, partition: i32, start: i64, pieces: Vec<Bytes>) -> Vec<StoredRecord> {
     let mut decompressor = Decompressor::new(MOST_DECOMPRESSED);
     let mut records = Vec::new();
     for batch in pieces.into_iter().flat_map(batches) {
-        let batch = batch?;
-        if batch.header.is_control() {
-            continue;
-        }
-        let mut reader = batch.decode(&mut decompressor)?.into_reader();
-        for record in &mut reader {
-            let record = record?;
-            if record.offset < start {
-                continue;
-            }
-            let header = |OwnedHeader { key, value, .. }| (key, value);
-            records.push(StoredRecord {
-                partition,
-                offset: record.offset,
-                timestamp: record.timestamp,
-                key: record.key,
-                value: record.value,
-                headers: record.headers.into_iter().map(header).collect(),
-                producer_id: batch.header.producer_id,
-                leader_epoch: batch.header.partition_leader_epoch,
-            });
+        let before = records.len();
+        let read =
+            batch.and_then(|batch| decode_batch(partition, start, batch, &mut decompressor, &mut records));
+        if let Err(error) = read {
+            records.truncate(before);
+            tracing::warn!(topic, partition, "left out a batch that cannot be decoded: {error}");
         }
     }
-    Ok(records)
+    records
+}
+
+fn decode_batch(
+    partition: i32,
+    start: i64,
+    batch: RawBatch,
+    decompressor: &mut Decompressor,
+    records: &mut Vec<StoredRecord>,
+) -> Result<(), BatchError> {
+    if batch.header.is_control() {
+        return Ok(());
+    }
+    for record in batch.decode(decompressor)?.into_reader() {
+        let record = record?;
+        if record.offset < start {
+            continue;
+        }
+        let header = |OwnedHeader { key, value, .. }| (key, value);
+        records.push(StoredRecord {
+            partition,
+            offset: record.offset,
+            timestamp: record.timestamp,
+            key: record.key,
+            value: record.value,
+            headers: record.headers.into_iter().map(header).collect(),
+            producer_id: batch.header.producer_id,
+            leader_epoch: batch.header.partition_leader_epoch,
+        });
+    }
+    Ok(())
 }

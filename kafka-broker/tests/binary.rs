@@ -65,6 +65,9 @@ fn it_says_where_it_listens_and_stops_on_either_signal() {
         for address in &addresses {
             assert_eq!(hello(address), [0, 0, 0, 9], "{address}");
         }
+        // One that is in the middle of a request does not keep it.
+        let mut busy = TcpStream::connect(&addresses[1]).unwrap();
+        busy.write_all(&[0, 0, 0, 10, 0, 18]).unwrap();
         let killed = Command::new("kill").args([signal, &broker.0.id().to_string()]).status().unwrap();
         assert!(killed.success());
         assert!(broker.0.wait().unwrap().success(), "{signal}");
