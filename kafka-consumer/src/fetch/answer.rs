@@ -1,5 +1,6 @@
 //! Takes a fetch response apart and hands each partition's part to the subscription.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,20 +19,26 @@ use crate::error::{Error, ErrorKind};
 use crate::shared::Shared;
 use crate::subscription::{Fit, Ticket};
 
-/// Takes an answer; returns whether anything came of it, be it an error.
-pub(super) fn take(shared: &Shared, node: NodeId, session: &mut FetchSession, fetched: &Fetched) -> bool {
+/// Takes an answer. `None` if something came of it, or of all of it the same error; else the partitions that were told
+/// something about, and ask again when that allows it.
+pub(super) fn take(
+    shared: &Shared,
+    node: NodeId,
+    session: &mut FetchSession,
+    fetched: &Fetched,
+) -> Option<HashSet<Ticket>> {
     let response = match ResponseView::decode(fetched.version, &fetched.body) {
         Ok(response) => response,
         Err(error) => {
             unreadable(shared, session, fetched.connection.fail(error).into());
-            return true;
+            return None;
         }
     };
     let code = ErrorCode(response.error_code);
     if !code.is_ok() {
         tracing::debug!(node, %code, "the broker refused a fetch");
         refused(shared, node, session, code);
-        return true;
+        return None;
     }
     let mut answer = Answer {
         shared,
@@ -41,7 +48,8 @@ pub(super) fn take(shared: &Shared, node: NodeId, session: &mut FetchSession, fe
         frame: None,
         stale_metadata: false,
         hints: Vec::new(),
-        is_useful: false,
+        has_data: false,
+        told: HashSet::new(),
     };
     let mut out_of_step = false;
     for part in response.partitions() {
@@ -59,7 +67,7 @@ pub(super) fn take(shared: &Shared, node: NodeId, session: &mut FetchSession, fe
         tracing::debug!(node, "the broker does not answer what it was asked");
         session.failed(None);
     }
-    let Answer { mut stale_metadata, hints, is_useful, .. } = answer;
+    let Answer { mut stale_metadata, hints, has_data, told, .. } = answer;
     if !hints.is_empty() {
         let brokers: Vec<Broker> = response
             .node_endpoints
@@ -81,7 +89,7 @@ pub(super) fn take(shared: &Shared, node: NodeId, session: &mut FetchSession, fe
     if stale_metadata {
         shared.client.refresher().request("a broker refused to serve a partition");
     }
-    is_useful
+    (!has_data).then_some(told)
 }
 
 /// Asking again may bring the same, so the caller has to know.
@@ -122,7 +130,9 @@ struct Answer<'a> {
     frame: Option<Arc<Frame>>,
     stale_metadata: bool,
     hints: Vec<(Asked, LeaderHint)>,
-    is_useful: bool,
+    has_data: bool,
+    /// What to wait for is known of these: an error, a better place to ask.
+    told: HashSet<Ticket>,
 }
 
 impl Answer<'_> {
@@ -136,8 +146,8 @@ impl Answer<'_> {
     }
 
     fn error(&mut self, asked: Asked, part: &PartitionResponseView<'_>, code: ErrorCode) {
-        self.is_useful = true;
         let (ticket, now) = (asked.ticket, Instant::now());
+        self.told.insert(ticket);
         let mut state = self.shared.state();
         let fit = state.subscription.fits(ticket, asked.offset, asked.topic_id);
         if fit == Fit::OtherTopic && code == ErrorCode::OFFSET_OUT_OF_RANGE {
@@ -170,12 +180,12 @@ impl Answer<'_> {
             }
             subscription.watermarks(ticket, status.high_watermark, status.last_stable_offset);
             if status.diverging_epoch.is_some() {
-                self.is_useful = true;
+                self.told.insert(ticket);
                 return subscription.diverged(ticket, now);
             }
             let preferred = status.preferred_read_replica;
             if part.records.is_empty() && preferred >= 0 && preferred != node {
-                self.is_useful = true;
+                self.told.insert(ticket);
                 let is_known = self.metadata.broker(preferred).is_some();
                 self.stale_metadata |= !is_known;
                 return subscription.prefer(ticket, preferred, is_known, now);
@@ -184,7 +194,7 @@ impl Answer<'_> {
         if part.records.is_empty() {
             return;
         }
-        self.is_useful = true;
+        self.has_data = true;
         let (run, failure) = self.run(asked.offset, part);
         let mut state = self.shared.state();
         match (run, failure) {
@@ -219,7 +229,7 @@ impl Answer<'_> {
     }
 
     fn created_anew(&mut self, ticket: Ticket) {
-        self.is_useful = true;
+        self.told.insert(ticket);
         let mut state = self.shared.state();
         let claim = state.subscription.claim_of(ticket);
         if state.subscription.created_anew(ticket) {

@@ -4,7 +4,7 @@
 mod answer;
 mod session;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -186,10 +186,13 @@ impl Fetcher {
             Done::Fetched { id, entries, mut node, sent, result } => {
                 self.busy.remove(&id);
                 match result {
-                    Ok(fetched) => {
-                        let is_useful = answer::take(&self.shared, id, &mut node.session, &fetched);
-                        self.rest(&mut node, is_useful, sent);
-                    }
+                    Ok(fetched) => match answer::take(&self.shared, id, &mut node.session, &fetched) {
+                        Some(told) if sent.elapsed() < self.shared.config.fetch_max_wait / 2 => {
+                            node.in_vain += 1;
+                            self.rest(&entries, &told, node.in_vain);
+                        }
+                        _ => node.in_vain = 0,
+                    },
                     Err(error) => {
                         node.session.failed(None);
                         self.fetch_failed(id, &entries, &error);
@@ -202,14 +205,11 @@ impl Fetcher {
     }
 
     /// A broker that has nothing is to wait before it says so. One that does not would be asked without end.
-    fn rest(&self, node: &mut Node, is_useful: bool, sent: Instant) {
-        if is_useful || sent.elapsed() >= self.shared.config.fetch_max_wait / 2 {
-            node.in_vain = 0;
-            return;
-        }
-        node.in_vain += 1;
-        let rest = Duration::from_millis(1 << node.in_vain.min(10)).min(LONGEST_REST);
-        self.shared.state().subscription.rest(node.session.tickets(), Instant::now() + rest);
+    fn rest(&self, entries: &[FetchEntry], told: &HashSet<Ticket>, in_vain: u32) {
+        let rest = Duration::from_millis(1 << in_vain.min(10)).min(LONGEST_REST);
+        // Of what was asked, whatever has become of the session by then.
+        let tickets = entries.iter().map(|entry| entry.ticket).filter(|ticket| !told.contains(ticket));
+        self.shared.state().subscription.rest(tickets, Instant::now() + rest);
     }
 
     fn committed(&self, partitions: Vec<(Ticket, TopicPartition)>, offsets: Result<Committed>) {
