@@ -8,10 +8,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kafka_client::types::TopicPartition;
 use kafka_wire::api::Api;
 use kafka_wire::consumer_protocol::{
-    Subscription, TopicPartitions, VERSION, encode_assignment, put_topic_partitions,
+    Names, Subscription, TopicPartitions, VERSION, encode_assignment, put_topic_partitions,
 };
 use kafka_wire::error::ProtocolErrorKind;
-use kafka_wire::primitives::Reader;
+use kafka_wire::primitives::{Reader, put_length, put_string};
 
 use super::{ClassicMember, Output, Phase};
 use crate::group::assignor::{self, Member, PartitionAssignor, Topics};
@@ -83,17 +83,18 @@ impl ClassicMember {
         self.phase = Phase::Syncing(request);
     }
 
-    /// Reads what this member noted when it made the assignment, as the group's leader.
-    ///
-    /// A static leader that restarts is given its old assignment back and told not to make a new one (KIP-814): only
-    /// so does it learn that topics have grown in the meantime. And whoever was to let go of what was held back may
-    /// have come back without it, as static members do, and then begins no rebalance: after a session, the leader does.
+    /// Reads how the assignment that this member was given was made, if its leader has noted that.
     pub(super) fn recall(&mut self, user_data: Option<&[u8]>, now: Instant) {
-        let (Some(led), Some(memo)) = (&self.led, user_data.and_then(Memo::read)) else { return };
+        let Some(memo) = user_data.and_then(Memo::read) else { return };
+        if memo.subscription != self.joined_topics {
+            self.rejoin = Some("subscription has changed");
+        }
+        let Some(led) = &self.led else { return };
         if memo.topics != *led {
             self.rejoin = Some("cached metadata has changed");
         }
         if memo.held_back > 0 {
+            // Whoever was to let go of it may have come back without it, and then begins no rebalance.
             self.follow_up = Some(now + self.config.session_timeout);
         }
     }
@@ -112,11 +113,20 @@ impl Lead {
             return Ok(Vec::new());
         }
         let (assigned, held_back) = assignor::assign_as_leader(&*self.assignor, topics, &self.members);
-        let memo = Memo { topics: topics.clone(), held_back }.encode()?;
+        let memo = |id: &Arc<str>| {
+            let member = self.members.iter().find(|member| member.id == *id)?;
+            let leads = *id == self.leader;
+            // Only these may be given an assignment that was not made for them as they are now.
+            (leads || member.instance_id.is_some()).then(|| Memo {
+                subscription: member.topics.iter().cloned().collect(),
+                topics: if leads { topics.clone() } else { Topics::default() },
+                held_back,
+            })
+        };
         let encode = |id: &Arc<str>| {
             let partitions = assigned.get(id).map_or(&[][..], Vec::as_slice);
-            let memo = (*id == self.leader).then_some(&*memo);
-            Ok((Arc::clone(id), encode_assignment(VERSION, &by_topic(partitions), memo)?))
+            let memo = memo(id).map(|memo| memo.encode()).transpose()?;
+            Ok((Arc::clone(id), encode_assignment(VERSION, &by_topic(partitions), memo.as_deref())?))
         };
         self.ids.iter().map(encode).collect()
     }
@@ -136,9 +146,16 @@ fn read_member(joined: &JoinedMember) -> Result<Member, ProtocolErrorKind> {
     Ok(member)
 }
 
-/// What a leader notes for itself in its own assignment, so that it knows it even after a restart.
+/// What a memo begins with: leaders of another make may write what they like.
+const MEMO: &[u8; 4] = b"memo";
+
+/// What a leader notes in an assignment about how it was made. A static member that restarts is given its old assignment
+/// back (KIP-345), and as leader told not to make a new one (KIP-814), whatever has changed in the meantime: only the
+/// note tells it.
 struct Memo {
-    /// What the assignment was made from.
+    /// The topics that the member subscribed to.
+    subscription: BTreeSet<Arc<str>>,
+    /// The topics of the whole group, for its leader.
     topics: Topics,
     /// How many partitions nobody was given, because somebody had to let go of them first.
     held_back: usize,
@@ -147,20 +164,25 @@ struct Memo {
 impl Memo {
     fn encode(&self) -> Result<BytesMut, ProtocolErrorKind> {
         let number = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
+        let mut out = BytesMut::from(&MEMO[..]);
+        put_length(&mut out, Some(self.subscription.len()), false)?;
+        for topic in &self.subscription {
+            put_string(&mut out, topic, false)?;
+        }
         let counts: Vec<(&Arc<str>, Vec<i32>)> =
             self.topics.iter().map(|(topic, partitions)| (topic, vec![number(partitions)])).collect();
-        let mut out = BytesMut::new();
         put_topic_partitions(&mut out, &counts)?;
         out.put_i32(number(self.held_back));
         Ok(out)
     }
 
     fn read(bytes: &[u8]) -> Option<Self> {
-        let mut reader = Reader::new(bytes);
+        let mut reader = Reader::new(bytes.strip_prefix(MEMO)?);
+        let subscription = Names::parse(&mut reader).ok()?.iter().map(Arc::from).collect();
         let counts = TopicPartitions::parse(&mut reader).ok()?;
         let topic =
             |(topic, mut count): (_, _)| Some((topic, usize::try_from(Iterator::next(&mut count)?).ok()?));
         let topics = counts.iter().map(topic).collect::<Option<_>>()?;
-        Some(Self { topics, held_back: usize::try_from(reader.i32().ok()?).ok()? })
+        Some(Self { subscription, topics, held_back: usize::try_from(reader.i32().ok()?).ok()? })
     }
 }

@@ -175,10 +175,6 @@ fn cooperative() -> GroupConfig {
     GroupConfig { assignors: vec![by_name("cooperative-sticky").unwrap()], ..GroupConfig::new("g") }
 }
 
-fn fixed(instance_id: &str) -> GroupConfig {
-    GroupConfig { instance_id: Some(instance_id.into()), ..eager() }
-}
-
 fn joined(member_id: &str, generation: i32, leader: &str, members: Vec<JoinedMember>) -> Joined {
     Joined {
         member_id: member_id.into(),
@@ -668,36 +664,49 @@ fn a_generation_without_number_or_member_is_not_believed() {
     }
 }
 
-/// KIP-814: the coordinator gives a static leader that restarts its old assignment, and lets it make no new one.
+/// KIP-345 and KIP-814: the coordinator gives a static member that restarts its old assignment, and lets it make no new
+/// one even if it leads.
 #[test]
-fn a_static_leader_that_restarts_notices_partitions_that_came_meanwhile() {
-    let members = || vec![subscriber("m", &["t"])];
-    let mut fixture = Fixture::new(fixed("a"));
+fn a_static_member_that_restarts_notices_what_has_changed_meanwhile() {
+    let fixed = || GroupConfig { instance_id: Some("i".into()), ..eager() };
+    let member =
+        |id: &str, names: &[&str]| JoinedMember { instance_id: Some(id.into()), ..subscriber(id, names) };
+    let members = || vec![member("m", &["t"]), member("f", &["t"])];
+    let mut fixture = Fixture::new(fixed());
     fixture.input(Input::Subscribe(topics(&["t"])));
     let (request, _) = fixture.join();
     fixture.answer(request, Answer::Join(Ok(joined("m", 1, "m", members()))));
-    fixture.input(Input::Topics([("t", 2)].into_iter().collect()));
+    fixture.input(Input::Topics([("t", 4)].into_iter().collect()));
     let (_, sync) = fixture.sync();
-    let kept = sync.assignments[0].1.clone();
 
-    for (now, rejoins) in [(2, false), (4, true)] {
-        let mut restarted = Fixture::new(fixed("a"));
-        restarted.input(Input::Subscribe(topics(&["t"])));
+    // Who restarts, wanting what, with so many partitions of `t`; whether that calls for a rebalance.
+    for (id, wanted, partitions, rejoins) in [
+        ("m", &["t"][..], 4, false),
+        ("m", &["t"], 5, true),
+        ("m", &["t", "u"], 4, true),
+        ("f", &["t"], 4, false),
+        ("f", &["t", "u"], 4, true),
+    ] {
+        let assignment = sync.assignments.iter().find(|(of, _)| &**of == id).unwrap().1.clone();
+        let mut restarted = Fixture::new(fixed());
+        restarted.input(Input::Subscribe(topics(wanted)));
         let (request, _) = restarted.join();
-        let answer = Joined { skip_assignment: true, ..joined("m", 1, "m", members()) };
+        let listed = if id == "m" { members() } else { Vec::new() };
+        let answer = Joined { skip_assignment: id == "m", ..joined(id, 1, "m", listed) };
         restarted.answer(request, Answer::Join(Ok(answer)));
-        restarted.input(Input::Topics([("t", now)].into_iter().collect()));
+        if id == "m" {
+            restarted.input(Input::Topics([("t", partitions)].into_iter().collect()));
+        }
         let (request, sync) = restarted.sync();
         assert!(sync.assignments.is_empty());
-        let synced = Synced { protocol_type: None, protocol: None, assignment: kept.clone() };
-        restarted.answer(request, Answer::Sync(Ok(synced)));
+        restarted
+            .answer(request, Answer::Sync(Ok(Synced { protocol_type: None, protocol: None, assignment })));
         let told = restarted.told();
-        assert!(told.contains("assigned t-0 t-1"), "{told}");
-        assert_eq!(told.contains("revoked"), rejoins, "{told}");
+        assert!(told.contains("assigned t-"), "{told}");
+        assert_eq!(told.contains("revoked"), rejoins, "{id} for {wanted:?} of {partitions}: {told}");
     }
 }
 
-/// Seed 284 of the simulation: a static member whose claims were old had come back with nothing to let go of.
 /// Seed 2570 of the simulation: the coordinator keeps a static member's place, but others get its partitions.
 #[test]
 fn a_static_member_that_has_missed_a_generation_starts_afresh() {
