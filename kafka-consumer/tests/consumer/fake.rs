@@ -68,13 +68,10 @@ impl Default for Log {
 /// A fetch, as it arrived.
 #[derive(Clone, Debug)]
 pub(crate) struct SeenFetch {
-    pub(crate) node: NodeId,
     pub(crate) version: i16,
     pub(crate) session: (i32, i32),
     /// Partition, offset, current epoch, epoch of the last record.
     pub(crate) wants: Vec<(i32, i64, i32, i32)>,
-    pub(crate) topic_ids: Vec<[u8; 16]>,
-    pub(crate) max_bytes: i32,
     pub(crate) at: Instant,
     pub(crate) nth: usize,
 }
@@ -151,7 +148,6 @@ struct State {
     topic_error: ErrorCode,
     /// Answers every look-up of offsets and epochs with this.
     lookup_error: Option<ErrorCode>,
-    connects: usize,
 }
 
 impl Fake {
@@ -165,7 +161,6 @@ impl Fake {
             requests: HashMap::new(),
             topic_error: ErrorCode::NONE,
             lookup_error: None,
-            connects: 0,
         };
         Self(Arc::new(Inner { state: Mutex::new(state), changed: Notify::new() }))
     }
@@ -308,15 +303,12 @@ impl Fake {
             let mut state = self.state();
             let nth = state.fetches.len() + 1;
             let seen = SeenFetch {
-                node,
                 version,
                 session: (request.session_id, request.session_epoch),
                 wants: request
                     .partitions()
                     .map(|p| (p.index, p.fetch_offset, p.current_leader_epoch, p.last_fetched_epoch))
                     .collect(),
-                topic_ids: request.partitions().map(|p| p.topic.id).collect(),
-                max_bytes: request.max_bytes,
                 at: Instant::now(),
                 nth,
             };
@@ -528,7 +520,6 @@ impl Service<kafka_client::raw::wire::address::NodeAddress> for Fake {
 
     fn call(&mut self, address: kafka_client::raw::wire::address::NodeAddress) -> Self::Future {
         let node = address.host.trim_start_matches('b').parse().unwrap();
-        self.state().connects += 1;
         let (ours, theirs) = duplex(1 << 16);
         tokio::spawn(self.clone().serve(node, theirs));
         ready(Ok(ours))

@@ -5,9 +5,12 @@
     clippy::panic,
     reason = "helpers of tests may do what tests do"
 )]
-#![allow(dead_code, reason = "the fake broker can do more than the tests here ask of it")]
 
+mod cancel;
 mod fake;
+mod groups;
 mod harness;
+mod hostile;
 mod partitions;
 mod reading;
+mod storm;

@@ -64,22 +64,30 @@ async fn streams_begin_where_single_records_ended() {
     assert_eq!(read(&mut stream, 27).await, (3..30).collect::<Vec<_>>());
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_stream_dropped_before_its_first_record_is_given_anew_with_all_of_them() {
-    let fake = Fake::new(1);
-    for first in [0, 10, 20] {
-        fake.append(0, numbers(Compression::Gzip, first, 10));
-    }
-    let mut partitions = consumer(&fake, 1).await.partitions();
-    let mut stream = first(&mut partitions).await;
-    // Takes batches to open them, and hands out none yet.
-    while partitions.handle().buffered_bytes() == 0 {
-        sleep(Duration::from_millis(1)).await;
-    }
-    assert!(stream.next().now_or_never().is_none());
-    drop(stream);
-    let mut stream = first(&mut partitions).await;
-    assert_eq!(read(&mut stream, 30).await, (0..30).collect::<Vec<_>>());
+#[test]
+fn a_stream_dropped_before_its_first_record_is_given_anew_with_all_of_them() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().start_paused(true).max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let fake = Fake::new(1);
+        for first in [0, 10, 20] {
+            fake.append(0, numbers(Compression::Gzip, first, 10));
+        }
+        let mut partitions = consumer(&fake, 1).await.partitions();
+        let mut stream = first(&mut partitions).await;
+        while partitions.handle().buffered_bytes() == 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        // The only thread to decompress on is taken, so the stream takes batches and hands out none.
+        let (free, taken) = std::sync::mpsc::channel::<()>();
+        let thread = tokio::task::spawn_blocking(move || taken.recv().is_err());
+        assert!(stream.next().now_or_never().is_none());
+        drop(stream);
+        drop(free);
+        assert!(thread.await.unwrap());
+        let mut stream = first(&mut partitions).await;
+        assert_eq!(read(&mut stream, 30).await, (0..30).collect::<Vec<_>>());
+    });
 }
 
 #[tokio::test(start_paused = true)]
@@ -119,4 +127,63 @@ async fn nothing_is_given_twice_while_streams_live() {
     let mut partitions = consumer(&fake, 2).await.partitions();
     let _streams = [first(&mut partitions).await, first(&mut partitions).await];
     assert!(nothing_for(30, partitions.next()).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_seek_to_try_again_mends_what_a_dropped_record_broke() {
+    let fake = Fake::new(1);
+    fake.append(0, numbers(Compression::None, 0, 10));
+    let mut partitions = consumer(&fake, 1).await.partitions();
+    let mut stream = first(&mut partitions).await;
+    assert_eq!(read(&mut stream, 2).await, [0, 1]);
+    // Its work fails, and is tried again.
+    drop(next(&mut stream).await.unwrap());
+    partitions.handle().seek(&Fake::partition(0), 2).unwrap();
+    assert_eq!(read(&mut stream, 4).await, [2, 3, 4, 5]);
+    drop(stream);
+    let mut stream = first(&mut partitions).await;
+    assert_eq!(read(&mut stream, 4).await, [6, 7, 8, 9], "all before was acknowledged");
+}
+
+#[tokio::test(start_paused = true)]
+async fn acknowledgements_of_a_stream_that_was_given_anew_change_nothing() {
+    let fake = Fake::new(1);
+    fake.append(0, numbers(Compression::None, 0, 10));
+    let mut partitions = consumer(&fake, 1).await.partitions();
+    let mut stream = first(&mut partitions).await;
+    let (_, old) = next(&mut stream).await.unwrap().into_parts();
+    drop(stream);
+    let mut stream = first(&mut partitions).await;
+    assert_eq!(read(&mut stream, 5).await, [0, 1, 2, 3, 4]);
+    old.ack();
+    drop(stream);
+    let mut stream = first(&mut partitions).await;
+    assert_eq!(read(&mut stream, 5).await, [5, 6, 7, 8, 9]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_that_nobody_reads_do_not_starve_the_others() {
+    let fake = Fake::new(9);
+    for partition in 0..9 {
+        for first in 0..20 {
+            fake.append(partition, numbers(Compression::None, first * 10, 10));
+        }
+    }
+    let builder = Consumer::builder(&fake.client().await).assign((0..9).map(Fake::partition));
+    let builder =
+        builder.start_at(Offset::Earliest).fetch_bytes(8 << 10, 4 << 10).max_buffered_bytes(8 << 10);
+    let mut partitions = builder.build().await.unwrap().partitions();
+    let mut streams = Vec::new();
+    for _ in 0..9 {
+        streams.push(first(&mut partitions).await);
+    }
+    sleep(Duration::from_secs(5)).await;
+    // One after the other, while those before and behind stand still.
+    for stream in streams.iter_mut().rev() {
+        assert_eq!(read(stream, 100).await, (0..100).collect::<Vec<_>>());
+        assert!(partitions.handle().buffered_bytes() <= 3 * (8 << 10));
+    }
+    for stream in &mut streams {
+        assert_eq!(read(stream, 100).await, (100..200).collect::<Vec<_>>());
+    }
 }
