@@ -206,7 +206,7 @@ impl Accumulator {
                 notice = Some(Notice::Full);
             }
             match self.open(slot, &mut lane, HEADER_LEN + size, room) {
-                Ok(()) if self.settings.eager => notice = Some(Notice::Full),
+                Ok(()) if self.settings.eager || self.memory.is_waited_for() => notice = Some(Notice::Full),
                 Ok(()) => notice = notice.or(Some(Notice::Opened)),
                 Err(refusal) => {
                     self.tell(slot, lane, notice);

@@ -3,6 +3,7 @@
 //! Credit is taken per batch buffer, not per record. Whoever finds none waits in line; waiting for it is the only
 //! backpressure there is.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -18,6 +19,8 @@ pub(crate) struct Memory {
     credit: Arc<Semaphore>,
     capacity: usize,
     batch_size: usize,
+    /// How many wait for credit.
+    waiting: AtomicUsize,
     /// Buffers of `batch_size` bytes that nobody uses.
     spare: Mutex<Vec<BytesMut>>,
 }
@@ -49,7 +52,8 @@ pub(crate) struct Closed;
 impl Memory {
     pub(crate) fn new(capacity: usize, batch_size: usize) -> Self {
         let capacity = capacity.min(Semaphore::MAX_PERMITS);
-        Self { credit: Arc::new(Semaphore::new(capacity)), capacity, batch_size, spare: Mutex::default() }
+        let credit = Arc::new(Semaphore::new(capacity));
+        Self { credit, capacity, batch_size, waiting: AtomicUsize::new(0), spare: Mutex::default() }
     }
 
     /// `batch.size` in bytes.
@@ -74,6 +78,17 @@ impl Memory {
     /// Credit for `size` bytes, waiting in line for it. Dropping the future gives up the place in line.
     pub(crate) async fn take(&self, size: usize) -> Result<Room, Closed> {
         self.credit.clone().acquire_many_owned(permits(size)).await.map(Room).map_err(|_| Closed)
+    }
+
+    /// Counts somebody as waiting until the result is dropped.
+    pub(crate) fn begin_wait(&self) -> impl Drop + '_ {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        Waiting(self)
+    }
+
+    /// Whether somebody waits for credit: then no batch should hold any and wait for more records.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) > 0
     }
 
     /// Sends everybody in line away.
@@ -119,6 +134,14 @@ impl Memory {
 
     fn spare(&self) -> std::sync::MutexGuard<'_, Vec<BytesMut>> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Waiting<'a>(&'a Memory);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -146,7 +146,8 @@ impl Outbox {
         if is_slow && added > 0 {
             self.to_compress.extend(std::iter::repeat_n(slot.number, added));
         }
-        if partition.is_lingering() && self.settings.linger > Duration::ZERO {
+        let may_linger = self.settings.linger > Duration::ZERO && !self.memory.is_waited_for();
+        if partition.is_lingering() && may_linger {
             if !std::mem::replace(&mut partition.in_lingering, true) {
                 self.lingering.push(slot.number);
             }

@@ -441,7 +441,8 @@ impl Shared {
     }
 
     async fn wait_for_room(&self, size: usize, deadline: Instant) -> Result<Room> {
-        // Open batches hold memory too: nobody should wait here for their linger.
+        // Open batches hold memory too: nobody should wait here for their linger, nor for that of batches still to come.
+        let _waiting = self.accumulator.memory.begin_wait();
         self.accumulator.notices.send_everything();
         match timeout_at(deadline, self.accumulator.memory.take(size)).await {
             Ok(Ok(room)) => Ok(room),

@@ -136,3 +136,21 @@ async fn a_cancelled_wait_gives_its_place_and_its_credit_up() {
     producer.flush().await;
     assert!(format!("{producer:?}").contains(&format!("available_memory: {MEMORY}")), "{producer:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn nobody_lingers_with_memory_that_another_waits_for() {
+    let (cluster, client) = cluster(1).await;
+    let builder = Producer::builder(&client).buffer_memory(4096).batch_size(4096);
+    let hour = Duration::from_secs(3600);
+    let producer = builder.linger(hour).delivery_timeout(2 * hour).build().await.unwrap();
+    let start = tokio::time::Instant::now();
+    // One after the other they find no room, get it from the one before, and hold it in a batch that is not full.
+    let waiting = (0..4).map(|_| producer.enqueue(ProducerRecord::to("orders").value(vec![0; 3000])));
+    let deliveries = futures::future::join_all(waiting).await;
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    producer.flush().await;
+    for delivery in deliveries {
+        delivery.unwrap().await.unwrap();
+    }
+    assert_eq!(cluster.records("orders").await.len(), 4);
+}
