@@ -185,6 +185,75 @@ async fn the_end_of_a_membership_is_fatal_and_told_with_every_poll() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refused_commit_says_whether_the_partitions_are_still_ours() {
+    let cases = [
+        (ErrorCode::REBALANCE_IN_PROGRESS, true),
+        (ErrorCode::UNKNOWN_MEMBER_ID, false),
+        (ErrorCode::ILLEGAL_GENERATION, false),
+    ];
+    for (code, is_ours) in cases {
+        let (cluster, client) = one(1).await;
+        produce(&client, "orders", 0, 0, 4).await;
+        let diary = Diary::default();
+        let builder = member(&client).auto_commit(false).rebalance_listener(diary.clone());
+        let builder = builder.session(Duration::from_secs(10), Duration::from_secs(1));
+        let mut consumer = builder.build().await.unwrap();
+        assert_eq!(read(&mut consumer, 2).await, [0, 1]);
+        let refused = cluster.fault(on(Api::OffsetCommit).times(1)).error(code);
+        let error = soon(consumer.commit()).await.unwrap_err();
+        refused.assert_fired();
+        match error.kind() {
+            ErrorKind::RebalanceInProgress { .. } => assert!(is_ours && error.is_retriable(), "{code}"),
+            ErrorKind::NotAMember { .. } => assert!(!is_ours && !error.is_retriable(), "{code}"),
+            other => panic!("{code}: {other:?}"),
+        }
+        assert!(!error.is_fatal(), "{code}");
+        // Nothing was committed, so whoever gets the partition, here the same consumer, reads all of it.
+        assert_eq!(read(&mut consumer, 4).await, [0, 1, 2, 3], "{code}");
+        let gone = if is_ours { "revoked [orders-0]" } else { "lost [orders-0]" };
+        assert_eq!(diary.read(), ["assigned [orders-0]", gone, "assigned [orders-0]"], "{code}");
+        soon(consumer.commit()).await.unwrap();
+        assert_eq!(committed(&cluster, 0), Some(4), "{code}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_coordinator_that_is_hard_to_find_costs_time_and_nothing_else() {
+    let (cluster, client) = one(1).await;
+    produce(&client, "orders", 0, 0, 4).await;
+    let lookups = || on(Api::FindCoordinator);
+    let faults = [
+        cluster.fault(lookups().nth(1)).error(ErrorCode::COORDINATOR_NOT_AVAILABLE),
+        cluster.fault(lookups().nth(2)).close(),
+        cluster.fault(lookups().nth(3)).hang(),
+        cluster.fault(lookups().nth(4)).error(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS),
+    ];
+    let mut consumer = member(&client).auto_commit(false).build().await.unwrap();
+    let reading = tokio::time::timeout(Duration::from_secs(300), read(&mut consumer, 2));
+    assert_eq!(reading.await.unwrap(), [0, 1]);
+    faults.iter().for_each(|fault| fault.assert_fired());
+    // The coordinator is lost again, and whoever asked for it first does not wait for the answer.
+    let _elsewhere = cluster.fault(on(Api::OffsetCommit).times(1)).error(ErrorCode::NOT_COORDINATOR);
+    let slow = cluster.fault(lookups().times(1)).delay(Duration::from_secs(2));
+    assert!(nothing_for(1, consumer.commit()).await);
+    soon(consumer.commit()).await.unwrap();
+    slow.assert_fired();
+    assert_eq!(committed(&cluster, 0), Some(2));
+    assert_eq!(cluster.group(GROUP).unwrap().members.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_coordinator_that_is_refused_ends_the_membership() {
+    let (cluster, client) = one(1).await;
+    let refused = cluster.fault(on(Api::FindCoordinator)).error(ErrorCode::GROUP_AUTHORIZATION_FAILED);
+    let mut consumer = member(&client).build().await.unwrap();
+    let error = next(&mut consumer).await.unwrap_err();
+    refused.assert_fired();
+    assert!(error.is_fatal(), "{error:?}");
+    assert_eq!(error.error_code(), Some(ErrorCode::GROUP_AUTHORIZATION_FAILED));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_revocation_waits_for_records_in_the_hands_of_tasks_and_commits_them() {
     let (cluster, client) = one(2).await;
     for index in 0..2 {
