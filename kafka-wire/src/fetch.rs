@@ -267,7 +267,6 @@ impl<'a> RequestView<'a> {
                 _ => Ok(Tag::Skipped),
             })?;
         }
-        reader.finish()?;
         Ok(request)
     }
 

@@ -122,7 +122,6 @@ impl<'a> RequestView<'a> {
         if layout.flexible {
             reader.skip_tagged_fields()?;
         }
-        reader.finish()?;
         Ok(request)
     }
 

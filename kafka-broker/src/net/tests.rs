@@ -35,6 +35,19 @@ fn framed(bytes: &[u8]) -> Vec<u8> {
     [&(bytes.len() as i32).to_be_bytes(), bytes].concat()
 }
 
+// librdkafka 2.16 asks so for every topic: the count takes four bytes where one says null, so that three are left.
+#[tokio::test]
+async fn bytes_after_a_request_are_left() {
+    let cluster = memory_cluster(1, "t", 1, 1).await;
+    let mut wire = Wire::to(&cluster, 1);
+    for _ in 0..2 {
+        wire.send_body(Api::Metadata, 13, &[0, 0, 0, 0, 0, 1, 0, 0]).await;
+        let metadata = wire.receive::<MetadataRequest>(13).await;
+        let names: Vec<_> = metadata.topics.iter().filter_map(|topic| topic.name.as_deref()).collect();
+        assert_eq!(names, ["t"]);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn lengths_and_headers_out_of_bounds_close_the_connection() {
     let cluster = memory_cluster(1, "t", 1, 1).await;
@@ -67,7 +80,6 @@ async fn bodies_that_are_not_what_they_claim_close_the_connection() {
     MetadataRequest::default().encode(12, &mut metadata).unwrap();
     for (api, version, body) in [
         (Api::Metadata, 1, Bytes::from_static(&[0x7f, 0xff, 0xff, 0xff])),
-        (Api::Metadata, 12, [&metadata[..], &[0]].concat().into()),
         (Api::Metadata, 12, metadata.freeze().slice(..2)),
         (Api::CreateTopics, 7, Bytes::from_static(&[0xff, 0xff, 0xff, 0xff, 0x0f])),
         (Api::Fetch, 12, Bytes::from_static(&[0xff; 40])),
