@@ -23,6 +23,7 @@ class Client:
     null_headers = True
     describes_groups = True
     waits_for_missing_apis = True
+    protocols = ["range", "cooperative-sticky", "kip-848"]
 
     def __init__(self, bootstrap):
         self.bootstrap = bootstrap

@@ -166,10 +166,14 @@ class Scenarios:
         self.rebalances("cooperative", "cooperative-sticky")
 
     def consumer_protocol(self):
+        if "kip-848" not in self.client.protocols:
+            raise report.Skipped("it has only the classic protocol")
         self.served(lambda: self.rebalances("kip-848", "kip-848"), CONSUMER_GROUP_HEARTBEAT)
 
     def rebalances(self, name, protocol):
         """Two members share four partitions, one leaves, a third joins; every record is handed out once overall."""
+        if protocol not in self.client.protocols:
+            raise report.Skipped(f"it has no {protocol}")
         topic, group = self.topic(name, 4), f"{self.prefix}-{name}"
         members = Members(lambda: self.client.consumer(group=group, protocol=protocol), topic)
 

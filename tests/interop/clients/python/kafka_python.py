@@ -1,0 +1,302 @@
+"""kafka-python 3."""
+
+import logging
+import re
+from contextlib import contextmanager
+
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import errors
+from kafka.admin import ACLFilter, ACLOperation, ACLPermissionType, ConfigResource, ConfigResourceType, NewTopic
+from kafka.admin import ResourcePatternFilter, ResourceType, ACLResourcePatternType
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.coordinator.assignors.range import RangePartitionAssignor
+from kafka.structs import OffsetAndMetadata
+
+import report
+import scenarios
+from scenarios import Record
+
+SECONDS = 20
+ASSIGNORS = {"range": RangePartitionAssignor, "cooperative-sticky": CooperativeStickyAssignor}
+
+
+class Client:
+    edits_lists = True
+    null_headers = False
+    describes_groups = True
+    waits_for_missing_apis = False
+    protocols = ["range", "cooperative-sticky"]
+
+    def __init__(self, bootstrap):
+        self.bootstrap = bootstrap
+        self.settings = {"bootstrap_servers": bootstrap.split(","), "request_timeout_ms": SECONDS * 1000}
+        self.admin = KafkaAdminClient(**self.settings)
+
+    def error_code(self, failure):
+        # Where a partition has no reset policy, an exception of its own carries the offsets.
+        if isinstance(failure, errors.OffsetOutOfRangeError) or type(failure).__name__ == "NoOffsetForPartitionError":
+            return scenarios.OFFSET_OUT_OF_RANGE
+        return getattr(failure, "errno", None)
+
+    def is_refusal(self, failure):
+        refusals = (
+            Refused,
+            errors.UnsupportedVersionError,
+            errors.IncompatibleBrokerVersion,
+            errors.SecurityDisabledError,
+            errors.IllegalSaslStateError,
+        )
+        return isinstance(failure, refusals) or "Could not find a coordinator with type 1" in str(failure)
+
+    # Admin
+
+    def cluster(self):
+        described = self.admin.describe_cluster()
+        return [broker["broker_id"] for broker in described["brokers"]], described["controller_id"]
+
+    def topics(self):
+        return self.admin.list_topics()
+
+    def partitions(self, topic):
+        (found,) = self.admin.describe_topics([topic])
+        raise_for(found["error_code"], topic)
+        return sum(partition["leader_id"] >= 0 for partition in found["partitions"])
+
+    def create_topic(self, topic, partitions, configs):
+        self.admin.create_topics([NewTopic(topic, partitions, topic_configs=configs)])
+
+    def create_partitions(self, topic, partitions):
+        self.admin.create_partitions({topic: partitions})
+
+    def delete_topic(self, topic):
+        self.admin.delete_topics([topic])
+
+    def config(self, topic):
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic)
+        found = self.admin.describe_configs([resource], config_filter="all")["topic"][topic]
+        return {name: entry["value"] for name, entry in found.items()}
+
+    def alter_config(self, topic, name, value, operation="SET"):
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic, {name: (operation, value)})
+        raise_result(self.admin.alter_configs([resource])["topic"][topic])
+
+    def append_config(self, topic, name, value):
+        self.alter_config(topic, name, value, "APPEND")
+
+    def subtract_config(self, topic, name, value):
+        self.alter_config(topic, name, value, "SUBTRACT")
+
+    def delete_records(self, topic, partition, before):
+        asked = TopicPartition(topic, partition)
+        return self.admin.delete_records({asked: before})[asked]["low_watermark"]
+
+    def members(self, group):
+        return len(self.admin.describe_groups([group])[group]["members"])
+
+    def delete_group(self, group):
+        raise_result(self.admin.delete_groups([group])[group])
+
+    def group_offset(self, group, topic, partition):
+        found = self.admin.list_group_offsets(group)[group][TopicPartition(topic, partition)]
+        return found.offset, found.metadata
+
+    def describe_acls(self):
+        every = ACLFilter(
+            principal=None,
+            host=None,
+            operation=ACLOperation.ANY,
+            permission_type=ACLPermissionType.ANY,
+            resource_pattern=ResourcePatternFilter(ResourceType.ANY, None, ACLResourcePatternType.ANY),
+        )
+        _, error = self.admin.describe_acls(every)
+        if error is not errors.NoError:
+            raise error()
+
+    def connect(self, protocol):
+        security = {"security_protocol": protocol, "bootstrap_timeout_ms": 2000}
+        if protocol.startswith("SASL"):
+            security |= {"sasl_mechanism": "PLAIN", "sasl_plain_username": "alice", "sasl_plain_password": "secret"}
+        try:
+            with logged("kafka") as lines:
+                KafkaAdminClient(**self.settings | security).describe_cluster()
+        except errors.KafkaTimeoutError:
+            # It tries until its time is up; only its log says why.
+            for line in lines:
+                if "sasl" in line.lower() or "ssl" in line.lower():
+                    raise Refused(line) from None
+            raise
+
+    # Produce
+
+    def produce(self, topic, records, codec="none", idempotent=False, largest=1_048_576):
+        producer = KafkaProducer(
+            **self.settings,
+            compression_type=None if codec == "none" else codec,
+            enable_idempotence=idempotent,
+            max_request_size=largest,
+        )
+        try:
+            send(producer, topic, records)
+        finally:
+            producer.close(SECONDS)
+
+    @contextmanager
+    def transactions(self, name):
+        producer = KafkaProducer(**self.settings, transactional_id=name, max_block_ms=10_000)
+        try:
+            producer.init_transactions()
+            yield Transactions(producer)
+        finally:
+            producer.close(0)
+
+    # Consume
+
+    @contextmanager
+    def consumer(self, group=None, protocol="range", reset="earliest", isolation="read_uncommitted"):
+        consumer = KafkaConsumer(
+            **self.settings,
+            group_id=group,
+            enable_auto_commit=False,
+            auto_offset_reset=reset,
+            isolation_level=isolation,
+            # A heartbeat is how a member hears of a rebalance.
+            heartbeat_interval_ms=200,
+            partition_assignment_strategy=[ASSIGNORS[protocol]],
+            max_partition_fetch_bytes=5_000_000,
+        )
+        try:
+            yield Consumer(consumer)
+        finally:
+            consumer.close()
+
+    def share(self, group, topic):
+        raise report.Skipped("kafka-python 3.0 has no share consumer")
+
+
+class Refused(Exception):
+    """What the log says of a connection."""
+
+
+@contextmanager
+def logged(name):
+    """What is logged meanwhile."""
+    lines = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: lines.append(record.getMessage())
+    logging.getLogger(name).addHandler(handler)
+    try:
+        yield lines
+    finally:
+        logging.getLogger(name).removeHandler(handler)
+
+
+def raise_for(code, what):
+    if code:
+        raise errors.for_code(code)(what)
+
+
+def raise_result(text):
+    """Raises the error of a result that admin tells as text: OK, or the class of the error, with its number before or not."""
+    if text == "OK":
+        return
+    found = re.search(r"\w+Error", text)
+    raise getattr(errors, found.group(), errors.KafkaError)(text)
+
+
+def send(producer, topic, records):
+    """Produces and waits until each is acknowledged; the first error is raised."""
+    futures = [
+        producer.send(topic, record.value, record.key, record.headers, record.partition, record.timestamp) for record in records
+    ]
+    for future in futures:
+        future.get(SECONDS)
+
+
+class Transactions:
+    def __init__(self, producer):
+        self.producer = producer
+
+    def begin(self):
+        self.producer.begin_transaction()
+
+    def send(self, topic, records):
+        send(self.producer, topic, records)
+
+    def send_offset(self, consumer, group, topic, partition, offset):
+        offsets = {TopicPartition(topic, partition): OffsetAndMetadata(offset, "", -1)}
+        self.producer.send_offsets_to_transaction(offsets, consumer.inner.group_metadata())
+
+    def commit(self):
+        self.producer.commit_transaction()
+
+    def abort(self):
+        self.producer.abort_transaction()
+
+
+class Consumer:
+    def __init__(self, inner):
+        self.inner = inner
+
+    def subscribe(self, topic):
+        self.inner.subscribe([topic])
+
+    def assign(self, topic, offsets):
+        self.inner.assign([TopicPartition(topic, partition) for partition in offsets])
+        for partition, offset in offsets.items():
+            self.inner.seek(TopicPartition(topic, partition), offset)
+
+    def assignment(self, topic):
+        return {found.partition for found in self.inner.assignment()}
+
+    def poll(self, seconds, most=500):
+        found = self.inner.poll(seconds * 1000, max_records=most)
+        return [
+            Record(r.value, r.partition, r.key, list(r.headers), r.timestamp, r.offset) for records in found.values() for r in records
+        ]
+
+    def take(self, seconds):
+        records = self.poll(seconds)
+        if records:
+            self.inner.commit()
+        return records
+
+    def seek(self, topic, partition, where):
+        where_to = TopicPartition(topic, partition)
+        if where == "beginning":
+            self.inner.seek_to_beginning(where_to)
+        elif where == "end":
+            self.inner.seek_to_end(where_to)
+            # The end is looked up when it is needed.
+            self.inner.position(where_to)
+        else:
+            self.inner.seek(where_to, where)
+
+    def position(self, topic, partition):
+        return self.inner.position(TopicPartition(topic, partition))
+
+    def pause(self, topic, partition):
+        # 3.0.12 never fetches a partition again that is paused while records, all handed out, are still to be dropped.
+        scenarios.equal([], self.poll(0), "records before the pause")
+        self.inner.pause(TopicPartition(topic, partition))
+
+    def resume(self, topic, partition):
+        self.inner.resume(TopicPartition(topic, partition))
+
+    def ends(self, topic, partition):
+        asked = TopicPartition(topic, partition)
+        return self.inner.beginning_offsets([asked])[asked], self.inner.end_offsets([asked])[asked]
+
+    def offset_for_time(self, topic, partition, time):
+        asked = TopicPartition(topic, partition)
+        found = self.inner.offsets_for_times({asked: time})[asked]
+        return found and found.offset
+
+    def commit(self, topic, partition, offset, metadata):
+        self.inner.commit({TopicPartition(topic, partition): OffsetAndMetadata(offset, metadata, -1)})
+
+    def committed(self, topic, partition):
+        return self.inner.committed(TopicPartition(topic, partition))
+
+
+if __name__ == "__main__":
+    scenarios.main(Client)
