@@ -29,6 +29,10 @@ kcat:
 kafka nodes="1":
     tests/interop/apache-kafka/run.sh {{nodes}}
 
+# The Spark example on the bundled broker and on Apache Kafka.
+spark:
+    tests/interop/spark.sh
+
 # Codec and path benchmarks.
 bench:
     cargo bench -p benches
