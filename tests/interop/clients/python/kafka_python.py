@@ -238,6 +238,9 @@ class Consumer:
         self.inner = inner
 
     def subscribe(self, topic):
+        # 3.0.12 that learns of its partitions only once it has joined joins again, and forgets what it was assigned then if
+        # the join outlasts a poll.
+        self.inner.partitions_for_topic(topic)
         self.inner.subscribe([topic])
 
     def assign(self, topic, offsets):
@@ -256,8 +259,16 @@ class Consumer:
 
     def take(self, seconds):
         records = self.poll(seconds)
-        if records:
-            self.inner.commit()
+        try:
+            if records:
+                self.inner.commit()
+        except errors.RebalanceInProgressError:
+            # They are not committed, and are handed out again: to whoever has the partitions then, or here.
+            first = {record.partition: record.offset for record in reversed(records)}
+            for partition in self.inner.assignment():
+                if partition.partition in first:
+                    self.inner.seek(partition, first[partition.partition])
+            return []
         return records
 
     def seek(self, topic, partition, where):
