@@ -23,11 +23,13 @@ async fn main() -> Result {
         return Err("usage: stored-codecs BOOTSTRAP TOPIC".into());
     };
     let client = Client::connect(bootstrap).await?;
+    // Connections close with their last owner.
+    let owner = client.owner();
     let mut codecs = BTreeSet::new();
     for (_, description) in Admin::new(&client).describe_topics([topic]).await? {
         for partition in description?.partitions {
             let leader = partition.leader.ok_or("a partition has no leader")?;
-            let connection = client.connection(leader, Lane::Fetch, &client.owner()).await?;
+            let connection = client.connection(leader, Lane::Fetch, &owner).await?;
             let mut offset = 0;
             loop {
                 let stored = fetch(&connection, topic, partition.id, offset).await?;
