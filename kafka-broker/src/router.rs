@@ -156,13 +156,24 @@ pub(crate) fn check_names<'a>(
     Ok(())
 }
 
+/// Kafka reads what it knows of a request and leaves the rest, and librdkafka 2.16 depends on it: three bytes follow its
+/// Metadata 13 for every topic.
+fn decode<R: Request>(version: i16, body: Bytes) -> Result<R, ProtocolError> {
+    match R::decode(version, body.clone()) {
+        Err(ProtocolError { kind: ProtocolErrorKind::TrailingBytes(left), .. }) => {
+            R::decode(version, body.slice(..body.len().saturating_sub(left)))
+        }
+        decoded => decoded,
+    }
+}
+
 /// Decodes, lets faults strike, runs the handler, encodes.
 async fn serve_one<R: Served>(
     mut ctx: RequestContext,
     body: Bytes,
     handle: impl AsyncFnOnce(&RequestContext, R) -> R::Response,
 ) -> Result<Reply, ProtocolError> {
-    let request = R::decode(ctx.version, body)?;
+    let request: R = decode(ctx.version, body)?;
     ctx.injected = ctx.shared.faults.hitting(&Seen {
         broker: ctx.broker,
         api: ctx.api,

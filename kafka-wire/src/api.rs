@@ -58,7 +58,7 @@ pub trait Request: Sized + Send + 'static {
     /// A version that we do not know, or a field that is set and that the version cannot express.
     fn encode(&self, version: i16, out: &mut BytesMut) -> Result<(), ProtocolError>;
 
-    /// Reads the body of a request: checks its shape, and decodes it. Bytes after it are left, as Kafka leaves them.
+    /// Reads the body of a request: checks its shape, decodes it, and refuses trailing bytes.
     ///
     /// # Errors
     /// Whatever keeps the bytes from being this request; the connection is of no use any more.
@@ -74,7 +74,7 @@ pub trait Request: Sized + Send + 'static {
         out: &mut BytesMut,
     ) -> Result<(), ProtocolError>;
 
-    /// Reads the body of a response, as [`decode`](Self::decode) does; bytes after it are an error.
+    /// Reads the body of a response, as [`decode`](Self::decode) does.
     ///
     /// # Errors
     /// As [`decode`](Self::decode).

@@ -44,7 +44,7 @@ pub(crate) fn encode<T: Codec>(
     message.write(codec_version, out).map_err(|kind| kind.at(api.key(), version))
 }
 
-/// Checks the shape of a body and reads it.
+/// Checks the shape of a body, reads it, and refuses trailing bytes.
 pub(crate) fn decode<T: Codec>(
     api: Api,
     version: i16,
@@ -54,10 +54,8 @@ pub(crate) fn decode<T: Codec>(
 ) -> std::result::Result<T, ProtocolError> {
     shape::check(api, version, direction, body)?;
     match T::read(codec_version, body) {
-        Ok((_, left)) if left > 0 && direction == Direction::Response => {
-            Err(ProtocolErrorKind::TrailingBytes(left).at(api.key(), version))
-        }
-        Ok((message, _)) => Ok(message),
+        Ok((message, 0)) => Ok(message),
+        Ok((_, left)) => Err(ProtocolErrorKind::TrailingBytes(left).at(api.key(), version)),
         Err(kind) => Err(kind.at(api.key(), version)),
     }
 }

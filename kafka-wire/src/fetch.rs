@@ -267,6 +267,7 @@ impl<'a> RequestView<'a> {
                 _ => Ok(Tag::Skipped),
             })?;
         }
+        reader.finish()?;
         Ok(request)
     }
 

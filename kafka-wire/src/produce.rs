@@ -122,6 +122,7 @@ impl<'a> RequestView<'a> {
         if layout.flexible {
             reader.skip_tagged_fields()?;
         }
+        reader.finish()?;
         Ok(request)
     }
 

@@ -21,7 +21,7 @@ pub enum Direction {
     Response,
 }
 
-/// Fails unless `body` is a message of this API and version: a response to its last byte, a request with anything after it.
+/// Fails unless `body` is, to its last byte, a message of this API and version.
 ///
 /// Tagged fields that the version does not have yet are skipped, as are unknown ones.
 ///
@@ -42,11 +42,7 @@ pub fn check(
         let shape = ApiShape::of(api)?;
         let mut reader = Reader::new(body);
         Walk::new(api, version).fields(&mut reader, shape.fields(direction))?;
-        match direction {
-            // Kafka leaves them too, and librdkafka sends three after a Metadata request for every topic.
-            Direction::Request => Ok(()),
-            Direction::Response => reader.finish(),
-        }
+        reader.finish()
     };
     walk().map_err(|kind: ProtocolErrorKind| kind.at(api.key(), version))
 }

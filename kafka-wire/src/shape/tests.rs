@@ -56,21 +56,8 @@ fn a_message_cut_anywhere_is_an_error() {
                 "{api} v{version} {direction:?} at {end}"
             );
         }
-    }
-}
-
-#[test]
-fn bytes_after_a_request_are_left_and_after_a_response_are_an_error() {
-    let mut random = seeded();
-    for (api, version, direction) in messages() {
-        let body = sample(&mut random, api, version, direction);
-        let longer = Bytes::from([&body[..], &[1, 0, 0]].concat());
-        match direction {
-            Direction::Request => assert_eq!(recode(api, version, direction, longer).unwrap(), body),
-            Direction::Response => {
-                assert_eq!(fault(api, version, direction, &longer), ProtocolErrorKind::TrailingBytes(3));
-            }
-        }
+        let longer = [&body[..], &[0]].concat();
+        assert_eq!(fault(api, version, direction, &longer), ProtocolErrorKind::TrailingBytes(1));
     }
 }
 
