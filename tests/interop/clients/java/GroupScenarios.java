@@ -4,6 +4,8 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeSet;
+import java.util.regex.Pattern;
+import java.util.stream.Collectors;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.consumer.CooperativeStickyAssignor;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
@@ -15,6 +17,44 @@ import org.apache.kafka.common.errors.GroupNotEmptyException;
 final class GroupScenarios {
     static void classic() throws Exception {
         rebalances("group", Map.of("partition.assignment.strategy", RangeAssignor.class.getName()));
+        staticMember();
+        pattern();
+    }
+
+    /** A static member that is gone for a moment finds its partitions again, and nobody else notices. */
+    private static void staticMember() throws Exception {
+        var topic = Support.topic("static", 4);
+        var group = Support.name("static");
+        try (var others = new Members(group, topic, Map.of("group.instance.id", "other"));
+                var own = new Members(group, topic, Map.of("group.instance.id", "own"))) {
+            var other = others.join();
+            var before = own.join();
+            Report.eventually("two static members share", () -> shared(other, before));
+            var partitions = before.assignment();
+            var rebalances = other.rebalances();
+            own.leave(before);
+            var after = own.join();
+            Report.eventually("the member has its partitions again", () -> after.assignment().equals(partitions));
+            Support.produce(topic, 4, 0, 40);
+            Report.eventually("both go on", () -> own.read().size() + others.read().size() == 40);
+            Report.equal(rebalances, other.rebalances(), "rebalances of the other member");
+        }
+    }
+
+    /** A topic that is created later is found by a pattern. */
+    private static void pattern() throws Exception {
+        var settings = Map.<String, Object>of("group.id", Support.name("pattern"), "metadata.max.age.ms", 200);
+        try (var consumer = Support.consumer(settings)) {
+            consumer.subscribe(Pattern.compile(Pattern.quote(Support.name("pattern-")) + "\\d"));
+            Support.produce(Support.topic("pattern-1", 1), 1, 0, 10);
+            Report.equal(Support.numbers(0, 10), Support.values(Support.poll(consumer, 10)), "records of the first topic");
+            consumer.commitSync();
+            Support.topic("pattern-other", 1);
+            Support.produce(Support.topic("pattern-2", 1), 1, 10, 20);
+            Report.equal(Support.numbers(10, 20), Support.values(Support.poll(consumer, 10)), "records of the second topic");
+            Report.equal(Set.of(Support.name("pattern-1"), Support.name("pattern-2")),
+                    consumer.assignment().stream().map(TopicPartition::topic).collect(Collectors.toSet()), "topics");
+        }
     }
 
     static void cooperative() throws Exception {

@@ -8,6 +8,7 @@ import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.CopyOnWriteArrayList;
+import java.util.concurrent.atomic.AtomicInteger;
 import org.apache.kafka.clients.consumer.Consumer;
 import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
@@ -67,6 +68,7 @@ final class Members implements AutoCloseable {
         private final Map<TopicPartition, OffsetAndMetadata> uncommitted = new HashMap<>();
         private Consumer<byte[], byte[]> consumer;
         private volatile Set<TopicPartition> assignment = Set.of();
+        private final AtomicInteger rebalances = new AtomicInteger();
         private volatile boolean leaving;
         private volatile Exception failure;
 
@@ -77,6 +79,11 @@ final class Members implements AutoCloseable {
         Set<TopicPartition> assignment() {
             check();
             return assignment;
+        }
+
+        /** How often it has been given partitions. */
+        int rebalances() {
+            return rebalances.get();
         }
 
         private void check() {
@@ -118,6 +125,8 @@ final class Members implements AutoCloseable {
         }
 
         @Override
-        public void onPartitionsAssigned(Collection<TopicPartition> partitions) {}
+        public void onPartitionsAssigned(Collection<TopicPartition> partitions) {
+            rebalances.incrementAndGet();
+        }
     }
 }
