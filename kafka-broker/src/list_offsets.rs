@@ -1,6 +1,6 @@
 //! ListOffsets: the ends of a log, and the first record since a time.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use kafka_wire::compression::{Compression, Decompressor};
 use kafka_wire::error_code::ErrorCode;
@@ -36,14 +36,17 @@ const NOTHING: Found = Found { timestamp: -1, offset: UNDEFINED_OFFSET, leader_e
 
 pub(crate) async fn handle(ctx: &RequestContext, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let mut topics = Vec::with_capacity(request.topics.len());
-    let named_twice = named_twice(&request);
+    let mut named_twice = named_twice(&request);
     for topic in request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in &topic.partitions {
-            let found = if named_twice.contains(&(topic.name.clone(), asked.partition_index)) {
-                Err(ErrorCode::INVALID_REQUEST)
-            } else {
-                find(ctx, &topic.name, asked).await
+            let found = match named_twice.get_mut(&(topic.name.clone(), asked.partition_index)) {
+                None => find(ctx, &topic.name, asked).await,
+                Some(answered) if *answered => continue,
+                Some(answered) => {
+                    *answered = true;
+                    Err(ErrorCode::INVALID_REQUEST)
+                }
             };
             let (code, found) = match found {
                 Ok(found) => (ErrorCode::NONE, found),
@@ -65,22 +68,30 @@ pub(crate) async fn handle(ctx: &RequestContext, request: ListOffsetsRequest) ->
     ListOffsetsResponse::default().with_topics(topics)
 }
 
-/// Kafka 4.3.1 refuses a partition that a request names more than once, each time.
-fn named_twice(request: &ListOffsetsRequest) -> HashSet<(TopicName, i32)> {
+/// The partitions that a request names more than once, each with whether it was answered: Kafka refuses it, once.
+fn named_twice(request: &ListOffsetsRequest) -> HashMap<(TopicName, i32), bool> {
     let mut once = HashSet::new();
     let all = request.topics.iter().flat_map(|topic| {
         topic.partitions.iter().map(|partition| (topic.name.clone(), partition.partition_index))
     });
-    all.filter(|partition| !once.insert(partition.clone())).collect()
+    all.filter(|partition| !once.insert(partition.clone())).map(|partition| (partition, false)).collect()
 }
 
 async fn find(ctx: &RequestContext, topic: &str, asked: &ListOffsetsPartition) -> Result<Found, ErrorCode> {
     ctx.injected_error(Stage::Before, topic, asked.partition_index)?;
-    let found = match look(ctx, topic, asked)? {
-        Looked::Found(found) => found,
-        Looked::Batch(batch, epoch) => {
-            let (timestamp, offset) = record_since(batch, asked.timestamp).await?;
-            Found { timestamp, offset, leader_epoch: epoch }
+    let mut since = 0;
+    let found = loop {
+        match look(ctx, topic, asked, since)? {
+            Looked::Found(found) => break found,
+            Looked::Batch { batch, epoch, start } => {
+                let next = batch.header.last_offset() + 1;
+                if let Some((timestamp, offset)) = record_since(batch, asked.timestamp, start).await? {
+                    break Found { timestamp, offset, leader_epoch: epoch };
+                }
+                // Its record of that time was deleted, or its header claims a time that none of its records has.
+                since = next;
+                tokio::task::consume_budget().await;
+            }
         }
     };
     ctx.injected_error(Stage::After, topic, asked.partition_index)?;
@@ -90,11 +101,21 @@ async fn find(ctx: &RequestContext, topic: &str, asked: &ListOffsetsPartition) -
 /// What the index of a log tells.
 enum Looked {
     Found(Found),
-    /// The batch that holds the record looked for, and its leader epoch.
-    Batch(RawBatch, i32),
+    /// A batch that should hold the record looked for, the batch's leader epoch, and where the log starts.
+    Batch {
+        batch: RawBatch,
+        epoch: i32,
+        start: i64,
+    },
 }
 
-fn look(ctx: &RequestContext, topic: &str, asked: &ListOffsetsPartition) -> Result<Looked, ErrorCode> {
+/// Looks for a time in what ends at `since` or later.
+fn look(
+    ctx: &RequestContext,
+    topic: &str,
+    asked: &ListOffsetsPartition,
+    since: i64,
+) -> Result<Looked, ErrorCode> {
     let known_since = match asked.timestamp {
         EARLIEST_PENDING_UPLOAD => 11,
         LATEST_TIERED => 9,
@@ -121,28 +142,29 @@ fn look(ctx: &RequestContext, topic: &str, asked: &ListOffsetsPartition) -> Resu
             let offset = log.start();
             return Ok(Looked::Found(Found { timestamp: -1, offset, leader_epoch: log.epoch_of(offset) }));
         }
-        MAX_TIMESTAMP => log.batch_with_max_timestamp(),
+        // One whose records do not have it was looked at in vain.
+        MAX_TIMESTAMP => log.batch_with_max_timestamp().filter(|_| since == 0),
         // Nothing is ever uploaded.
         LATEST_TIERED | EARLIEST_PENDING_UPLOAD => None,
-        time => log.first_batch_since(time),
+        time => log.first_batch_since(time, since),
     };
     Ok(batch.map_or(Looked::Found(NOTHING), |batch| {
-        let epoch = log.epoch_of(batch.header.base_offset);
-        Looked::Batch(batch, epoch)
+        let epoch = log.epoch_of(batch.header.last_offset());
+        Looked::Batch { batch, epoch, start: log.start() }
     }))
 }
 
-/// Timestamp and offset of the first record in a batch that has at least this time, or of one with the largest.
+/// Timestamp and offset of the first record in a batch, from `start` on, that has at least this time, or the largest.
 ///
 /// This decompresses: the answer is exact, as Kafka's is, and few ask.
-async fn record_since(batch: RawBatch, timestamp: i64) -> Result<(i64, i64), ErrorCode> {
+async fn record_since(batch: RawBatch, timestamp: i64, start: i64) -> Result<Option<(i64, i64)>, ErrorCode> {
     let least = if timestamp == MAX_TIMESTAMP { batch.header.max_timestamp } else { timestamp };
     let compression = batch.header.compression();
     let look = move || {
         let decoded = batch.decode(&mut Decompressor::new(MOST_DECOMPRESSED))?;
         for record in decoded.records() {
             let record = record?;
-            if record.timestamp >= least {
+            if record.timestamp >= least && record.offset >= start {
                 return Ok(Some((record.timestamp, record.offset)));
             }
         }
@@ -153,8 +175,7 @@ async fn record_since(batch: RawBatch, timestamp: i64) -> Result<(i64, i64), Err
     } else {
         tokio::task::spawn_blocking(look).await.map_err(|_| ErrorCode::UNKNOWN_SERVER_ERROR)?
     };
-    // A batch that claims a time which none of its records has is as corrupt as one that does not decompress.
-    looked.ok().flatten().ok_or(ErrorCode::CORRUPT_MESSAGE)
+    looked.map_err(|_| ErrorCode::CORRUPT_MESSAGE)
 }
 
 #[cfg(test)]
@@ -261,6 +282,10 @@ mod tests {
         drop(image);
         assert_eq!(ask(&cluster, 5, EARLIEST).await, (ErrorCode::NONE, -1, 4));
         assert_eq!(ask(&cluster, 5, 100).await, (ErrorCode::NONE, 300, 4));
+        // Within a batch as well: the one record of 300 or later that is left has 300 no more.
+        cluster.shared().image().partition("t", 0).unwrap().partition.lock().log.delete_before(6);
+        assert_eq!(ask(&cluster, 5, 100).await, (ErrorCode::NONE, 250, 6));
+        assert_eq!(ask(&cluster, 5, 251).await, (ErrorCode::NONE, -1, -1));
     }
 
     #[tokio::test]

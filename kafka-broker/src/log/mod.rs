@@ -168,9 +168,10 @@ impl Log {
         self.epochs.end_of(epoch, self.end)
     }
 
-    /// The first batch with a record of this time or later.
-    pub(crate) fn first_batch_since(&mut self, timestamp: i64) -> Option<RawBatch> {
-        let first = self.index.partition_point(|entry| entry.max_timestamp_so_far < timestamp);
+    /// The first batch that ends at `offset` or later and has a record of this time or later.
+    pub(crate) fn first_batch_since(&mut self, timestamp: i64, offset: i64) -> Option<RawBatch> {
+        let behind = |entry: &Entry| entry.max_timestamp_so_far < timestamp || entry.last_offset < offset;
+        let first = self.index.partition_point(behind);
         // What the largest timestamp so far came from may have been deleted.
         let found = self.index.range(first..).find(|entry| entry.max_timestamp >= timestamp).copied();
         self.raw_batch(found?)
@@ -367,7 +368,7 @@ mod tests {
             append(&mut log, &batch(timestamps, 5), RULES);
         }
         let base = |raw: Option<RawBatch>| raw.map(|raw| raw.header.base_offset);
-        let since = |log: &mut Log, timestamp| base(log.first_batch_since(timestamp));
+        let since = |log: &mut Log, timestamp| base(log.first_batch_since(timestamp, 0));
         let found = [0, 105, 110, 111, 300, 301, 311].map(|timestamp| since(&mut log, timestamp));
         assert_eq!(found, [Some(0), Some(0), Some(0), Some(3), Some(3), Some(6), None]);
         assert_eq!(base(log.batch_with_max_timestamp()), Some(6));
