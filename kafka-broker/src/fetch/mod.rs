@@ -285,7 +285,8 @@ fn read(
                 index: wanted.key.index,
                 error_code: ErrorCode::NONE.0,
                 high_watermark,
-                last_stable_offset: if committed_only { high_watermark } else { -1 },
+                // Without transactions everything is stable.
+                last_stable_offset: high_watermark,
                 log_start_offset: state.log.start(),
                 diverging_epoch,
                 current_leader: None,

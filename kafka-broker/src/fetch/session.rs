@@ -1,9 +1,11 @@
 //! Incremental fetch sessions (KIP-227): what a client fetches from this broker, and what it was told of it last.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use kafka_wire::error_code::ErrorCode;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -237,8 +239,6 @@ impl Session {
     }
 
     fn push(&mut self, wanted: Wanted) {
-        // A request may name a partition twice.
-        self.forget(&wanted.key);
         self.order.insert(wanted.key.clone(), self.next);
         self.partitions.insert(self.next, wanted);
         self.next += 1;
@@ -249,9 +249,25 @@ fn remembered(sessions: &HashMap<i32, Session>) -> usize {
     sessions.values().map(|session| session.partitions.len()).sum()
 }
 
+/// Each partition once: named again, it stays where it is and is read from where it was named last.
 fn fresh(partitions: Vec<(Key, Position)>) -> Vec<Wanted> {
-    let wanted = partitions.into_iter();
-    wanted.map(|(key, position)| Wanted { key, position, told: NOTHING_TOLD }).collect()
+    let mut wanted: Vec<Wanted> = Vec::with_capacity(partitions.len());
+    let mut places: HashMap<Key, usize, RandomState> = HashMap::default();
+    places.reserve(partitions.len());
+    for (key, position) in partitions {
+        match places.entry(key) {
+            Entry::Occupied(place) => {
+                if let Some(named) = wanted.get_mut(*place.get()) {
+                    named.position = position;
+                }
+            }
+            Entry::Vacant(place) => {
+                wanted.push(Wanted { key: place.key().clone(), position, told: NOTHING_TOLD });
+                place.insert(wanted.len() - 1);
+            }
+        }
+    }
+    wanted
 }
 
 /// Epochs count from 1 and never come back to 0, which would start a new session.
@@ -300,6 +316,15 @@ mod tests {
         assert_eq!(fetching.kind, Kind::Incremental { id, epoch: 2 });
         let fetching = sessions.begin(request(id, 2, &[], &[])).unwrap();
         assert_eq!(read(&fetching), [(1, 7), (2, 5), (3, 0)]);
+    }
+
+    #[tokio::test]
+    async fn a_partition_named_twice_is_read_once_from_where_it_was_named_last() {
+        for epoch in [FIRST_EPOCH, FINAL_EPOCH] {
+            let fetching =
+                Sessions::new(10).begin(request(0, epoch, &[(0, 5), (1, 5), (0, 7)], &[])).unwrap();
+            assert_eq!(read(&fetching), [(0, 7), (1, 5)]);
+        }
     }
 
     #[tokio::test]

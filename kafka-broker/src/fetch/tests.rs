@@ -49,7 +49,7 @@ async fn every_version_reads_from_an_offset_on() {
         let fetched = wire.fetch(version, fetch_request(&[at(&cluster, "t", 0, 3)])).await;
         assert_eq!(fetched.summary(), [(0, ErrorCode::NONE, 2 * size)], "version {version}");
         let (status, records) = &fetched.partitions[0];
-        assert_eq!((status.high_watermark, status.last_stable_offset), (6, -1));
+        assert_eq!((status.high_watermark, status.last_stable_offset), (6, 6));
         assert_eq!(status.log_start_offset, if version >= 5 { 0 } else { -1 });
         let bases: Vec<i64> =
             batches(records.clone()).map(|batch| batch.unwrap().header.base_offset).collect();
