@@ -43,7 +43,10 @@ fn refuse<T>(code: ErrorCode, message: impl Into<String>) -> Result<T, Refusal> 
 fn code_and_message<T>(outcome: &Result<T, Refusal>) -> (i16, Option<StrBytes>) {
     match outcome {
         Ok(_) => (ErrorCode::NONE.0, None),
-        Err(refusal) => (refusal.code.0, Some(text(&*refusal.message))),
+        Err(refusal) => {
+            let message = Some(&refusal.message).filter(|message| !message.is_empty());
+            (refusal.code.0, message.map(text))
+        }
     }
 }
 

@@ -24,6 +24,7 @@ pub(crate) const LONGEST_NAME: usize = 249;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) code: ErrorCode,
+    /// Empty where Kafka has none.
     pub(crate) message: String,
 }
 
@@ -151,7 +152,8 @@ impl Controller {
         validate_only: bool,
     ) -> Result<Arc<Topic>, Refusal> {
         self.change(|image, _| {
-            let topic = image.topic(name).ok_or_else(unknown_topic)?;
+            let unknown = || Refusal::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, "");
+            let topic = image.topic(name).ok_or_else(unknown)?;
             let invalid = |message: String| Refusal::new(ErrorCode::INVALID_PARTITIONS, message);
             let now = topic.partitions.len();
             let added = usize::try_from(total).unwrap_or_default().saturating_sub(now);
