@@ -79,6 +79,7 @@ impl Wire {
 pub(crate) struct Produced {
     pub(crate) outcome: produce::Outcome,
     pub(crate) bad_records: Vec<i32>,
+    pub(crate) message: Option<String>,
     /// Nodes that the response tells the address of.
     pub(crate) endpoints: Vec<i32>,
 }
@@ -130,6 +131,7 @@ impl Wire {
             .map(|partition| Produced {
                 outcome: partition.outcome,
                 bad_records: partition.record_errors.map(|error| error.batch_index).collect(),
+                message: partition.error_message.map(str::to_owned),
                 endpoints: endpoints.clone(),
             })
             .collect()

@@ -265,6 +265,12 @@ fn a_broker_patches_offset_and_epoch_without_touching_the_checksum() {
         records.iter().map(|record| (record.offset, record.timestamp)).collect::<Vec<_>>(),
         [(1_000, 77), (1_001, 77)]
     );
+
+    let mut log = BytesMut::from(&sealed(&[(5, None, None, vec![])]).freeze()[..]);
+    let sent = log.clone();
+    BatchMut::new(&mut log).unwrap().set_append_time(5);
+    BatchMut::new(&mut log).unwrap().set_create_time();
+    assert_eq!(log, sent, "the type is all that differs");
 }
 
 #[test]

@@ -92,6 +92,8 @@ impl Log {
         stored.set_leader_epoch(rules.leader_epoch);
         if rules.log_append_time {
             stored.set_append_time(rules.now_ms);
+        } else if has_append_time(header) {
+            stored.set_create_time();
         }
         let max_timestamp = if rules.log_append_time { rules.now_ms } else { header.max_timestamp };
         let before = self.index.back().map_or(i64::MIN, |entry| entry.max_timestamp_so_far);
@@ -242,7 +244,7 @@ impl Log {
 }
 
 /// Whether the broker set the timestamps of a batch.
-pub(crate) fn has_append_time(header: &BatchHeader) -> bool {
+fn has_append_time(header: &BatchHeader) -> bool {
     header.timestamp_type() == TimestampType::LogAppendTime
 }
 

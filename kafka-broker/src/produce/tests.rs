@@ -53,7 +53,14 @@ async fn what_cannot_be_stored_is_refused_with_kafkas_codes() {
         *bytes.last_mut().unwrap() ^= 1;
         Bytes::from(bytes)
     };
-    let far = (cluster.shared().clock.wall_ms() + 7_200_000).to_be_bytes();
+    let at = |timestamp| {
+        let mut writer = BatchWriter::new(batch_buffer(256));
+        writer.append(timestamp, None, Some(b"v"), &[]).unwrap();
+        writer.finish().unwrap().freeze()
+    };
+    let far = cluster.shared().clock.wall_ms() + 7_200_000;
+    let cut_after = [&good()[..], &good()[..30]].concat();
+    let odd_after = [&good()[..], &[0xff; 30]].concat();
     let cases = [
         ("good", 13, "t", good(), ErrorCode::NONE),
         ("unknown id", 13, "nope", good(), ErrorCode::UNKNOWN_TOPIC_ID),
@@ -61,21 +68,26 @@ async fn what_cannot_be_stored_is_refused_with_kafkas_codes() {
         ("empty", 9, "t", Bytes::new(), ErrorCode::INVALID_RECORD),
         ("two batches", 9, "t", [good(), good()].concat().into(), ErrorCode::INVALID_RECORD),
         ("cut", 9, "t", good().slice(..good().len() - 1), ErrorCode::INVALID_RECORD),
+        ("part of another", 9, "t", cut_after.into(), ErrorCode::NONE),
+        ("followed by something else", 9, "t", odd_after.into(), ErrorCode::CORRUPT_MESSAGE),
+        ("no format", 9, "t", patched(16, &[3]), ErrorCode::CORRUPT_MESSAGE),
         ("old format", 9, "t", patched(16, &[1]), ErrorCode::INVALID_RECORD),
         ("bad CRC", 9, "t", corrupt(), ErrorCode::CORRUPT_MESSAGE),
         ("unknown codec", 9, "t", patched(22, &[7]), ErrorCode::UNSUPPORTED_COMPRESSION_TYPE),
         ("zstd too early", 6, "t", patched(22, &[4]), ErrorCode::UNSUPPORTED_COMPRESSION_TYPE),
         ("zstd", 7, "t", patched(22, &[4]), ErrorCode::NONE),
         ("control", 9, "t", patched(22, &[0x20]), ErrorCode::INVALID_RECORD),
-        ("transactional", 9, "t", patched(22, &[0x10]), ErrorCode::INVALID_TXN_STATE),
-        ("own append time", 9, "t", patched(22, &[0x08]), ErrorCode::INVALID_TIMESTAMP),
+        ("transactional", 9, "t", patched(22, &[0x10]), ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
+        ("own append time", 9, "t", patched(22, &[0x08]), ErrorCode::NONE),
+        ("own append time", 9, "log", patched(22, &[0x08]), ErrorCode::INVALID_TIMESTAMP),
         ("base offset", 9, "t", patched(7, &[1]), ErrorCode::INVALID_RECORD),
         ("offsets without records", 9, "t", patched(26, &[1]), ErrorCode::INVALID_RECORD),
         ("no records", 9, "t", patched(57, &[0, 0, 0, 0]), ErrorCode::INVALID_RECORD),
-        ("more records than bytes", 9, "t", patched(57, &[0x7f, 0, 0, 0]), ErrorCode::CORRUPT_MESSAGE),
+        ("more records than bytes", 9, "t", patched(57, &[0x7f, 0, 0, 0]), ErrorCode::INVALID_RECORD),
         ("producer without sequence", 9, "t", patched(43, &[0; 8]), ErrorCode::INVALID_RECORD),
-        ("far ahead", 9, "t", patched(35, &far), ErrorCode::INVALID_TIMESTAMP),
-        ("far ahead, not its own time", 9, "log", patched(35, &far), ErrorCode::NONE),
+        ("far ahead", 9, "t", at(far), ErrorCode::INVALID_TIMESTAMP),
+        ("far ahead by its header", 9, "t", patched(35, &far.to_be_bytes()), ErrorCode::NONE),
+        ("far ahead, not its own time", 9, "log", at(far), ErrorCode::NONE),
         ("old", 9, "strict", good(), ErrorCode::INVALID_TIMESTAMP),
         ("too large", 9, "small", good(), ErrorCode::MESSAGE_TOO_LARGE),
     ];
@@ -87,6 +99,44 @@ async fn what_cannot_be_stored_is_refused_with_kafkas_codes() {
     assert_eq!(odd[0].code(), ErrorCode::INVALID_REQUIRED_ACKS);
     let beyond = wire.produce(9, 1, named("t"), &[(1, good())]).await;
     assert_eq!(beyond[0].code(), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+}
+
+#[tokio::test]
+async fn an_error_of_the_log_tells_where_it_starts_and_one_of_records_why() {
+    let cluster = memory_cluster(1, "t", 1, 1).await;
+    let mut wire = Wire::to(&cluster, 1);
+    wire.produce(9, -1, named("t"), &[(0, batch_of(&["a", "b"], None))]).await;
+    cluster.shared().image().partition("t", 0).unwrap().partition.lock().log.delete_before(1);
+    for (batch, start) in [
+        (Bytes::new(), -1),
+        (patched(16, &[3]), -1),
+        (batch_of(&["v"], None).slice(..40), -1),
+        (patched(7, &[1]), 1),
+        (patched(57, &[0, 0, 0, 0]), 1),
+    ] {
+        let refused = &wire.produce(9, -1, named("t"), &[(0, batch)]).await[0];
+        assert_eq!((refused.outcome.log_start_offset, &refused.message), (start, &None));
+        assert!(!refused.code().is_ok());
+    }
+    let mut writer = BatchWriter::new(batch_buffer(256));
+    for timestamp in [1000, i64::MAX, 1000] {
+        writer.append(timestamp, None, Some(b"v"), &[]).unwrap();
+    }
+    let refused = &wire.produce(9, -1, named("t"), &[(0, writer.finish().unwrap().freeze())]).await[0];
+    assert_eq!((refused.code(), &refused.bad_records[..]), (ErrorCode::INVALID_TIMESTAMP, &[1][..]));
+    assert_eq!(refused.outcome.log_start_offset, 1);
+    assert!(refused.message.as_ref().is_some_and(|message| message.contains("ahead")));
+}
+
+#[tokio::test]
+async fn of_a_partition_named_twice_the_last_records_count() {
+    let cluster = memory_cluster(1, "t", 2, 1).await;
+    let mut wire = Wire::to(&cluster, 1);
+    let records = [(0, batch_of(&["lost"], None)), (1, batch_of(&["b"], None)), (0, batch_of(&["a"], None))];
+    let produced = wire.produce(9, -1, named("t"), &records).await;
+    let seen: Vec<_> = produced.iter().map(|p| (p.outcome.index, p.outcome.base_offset)).collect();
+    assert_eq!(seen, [(1, 0), (0, 0)]);
+    assert_eq!(cluster.shared().image().partition("t", 0).unwrap().partition.lock().log.end(), 1);
 }
 
 #[tokio::test]

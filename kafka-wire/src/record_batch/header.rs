@@ -236,6 +236,13 @@ impl<'a> BatchMut<'a> {
         put(self.bytes, MAX_TIMESTAMP_AT, timestamp.to_be_bytes());
         put_crc(self.bytes);
     }
+
+    /// Turns the batch to CreateTime and recomputes the CRC.
+    pub fn set_create_time(&mut self) {
+        let attributes = i16::from_be_bytes([self.bytes[ATTRIBUTES_AT], self.bytes[ATTRIBUTES_AT + 1]]);
+        put(self.bytes, ATTRIBUTES_AT, (attributes & !LOG_APPEND_TIME).to_be_bytes());
+        put_crc(self.bytes);
+    }
 }
 
 /// Computes the CRC of a whole batch of at least `HEADER_LEN` bytes and stores it.
