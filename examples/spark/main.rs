@@ -16,6 +16,7 @@ use kafka_client::{Client, Offset, TopicPartition};
 use kafka_consumer::Consumer;
 use kafka_producer::{Producer, ProducerRecord};
 use serde::{Deserialize, Serialize};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 
 const EVENTS: i64 = 40_000;
@@ -54,6 +55,16 @@ struct Found {
 
 #[tokio::main]
 async fn main() -> Result {
+    let mut terminate = signal(SignalKind::terminate())?;
+    // Spark has a process group of its own and would outlive this: dropping `run` ends it.
+    tokio::select! {
+        done = run() => done,
+        _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+        _ = terminate.recv() => Err("terminated".into()),
+    }
+}
+
+async fn run() -> Result {
     let submit = std::env::var("SPARK_SUBMIT").map_err(|_| "start this by examples/spark/run.sh")?;
     let target = Target::start().await?;
     let client = Client::connect(&target.bootstrap).await?;
