@@ -25,13 +25,14 @@ pub(crate) async fn handle(ctx: &RequestContext, request: MetadataRequest) -> Me
         Some(topics) if topics.is_empty() && ctx.version == 0 => None,
         Some(topics) => Some(topics),
     };
+    // As it was before any topic is created: Kafka creates in the background, and calls the topic unknown in this answer.
+    let image = ctx.image();
     if request.allow_auto_topic_creation || ctx.version < 4 {
         let by_name = wanted.into_iter().flatten().filter(|topic| topic.topic_id.is_nil());
         for name in by_name.filter_map(|topic| topic.name.as_ref()) {
-            auto_create(ctx, name);
+            auto_create(ctx, &image, name);
         }
     }
-    let image = ctx.image();
     let operations = if request.include_topic_authorized_operations { TOPIC_OPERATIONS } else { i32::MIN };
     let known = |topic: &Arc<Topic>| {
         let injected = |stage| ctx.injected.item_error(stage, &topic.name, None);
@@ -84,9 +85,8 @@ pub(crate) async fn handle(ctx: &RequestContext, request: MetadataRequest) -> Me
         .with_cluster_authorized_operations(cluster_operations)
 }
 
-/// Creates a topic that a client asked about, if the brokers allow that. Whatever keeps it from existing shows in the answer.
-fn auto_create(ctx: &RequestContext, name: &TopicName) {
-    let image = ctx.image();
+/// Creates a topic that a client asked about, if the brokers allow that.
+fn auto_create(ctx: &RequestContext, image: &Image, name: &TopicName) {
     if image.topic(name).is_none() && image.configs.flag("auto.create.topics.enable") {
         let new = NewTopic { name: name.to_string(), ..NewTopic::default() };
         if let Err(refusal) = ctx.shared.controller.create_topic(new, false) {
@@ -218,11 +218,15 @@ mod tests {
         let asking = |name| asking(&[name]).with_allow_auto_topic_creation(false);
         let unknown = |name: &str| vec![(name.to_owned(), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)];
         assert_eq!(codes(&wire.call(4, asking("new")).await), unknown("new"));
-        let created = wire.call(4, asking("new").with_allow_auto_topic_creation(true)).await;
+        let may_create = || asking("new").with_allow_auto_topic_creation(true);
+        assert_eq!(codes(&wire.call(4, may_create()).await), unknown("new"), "when it is created");
+        let created = wire.call(4, may_create()).await;
         assert_eq!(created.topics[0].partitions[0].leader_id, BrokerId(1));
         let bad = wire.call(4, asking("a b").with_allow_auto_topic_creation(true)).await;
         assert_eq!(codes(&bad), [("a b".to_owned(), ErrorCode::INVALID_TOPIC_EXCEPTION)]);
-        assert_eq!(codes(&wire.call(3, super::tests::asking(&["old"])).await)[0].1, ErrorCode::NONE);
+        for expected in [ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, ErrorCode::NONE] {
+            assert_eq!(codes(&wire.call(3, super::tests::asking(&["old"])).await)[0].1, expected);
+        }
 
         let builder = Cluster::builder().transport_memory();
         let cluster = builder.config("auto.create.topics.enable", "false").start().await.unwrap();
