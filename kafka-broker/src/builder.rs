@@ -111,7 +111,9 @@ impl ClusterBuilder {
         self
     }
 
-    /// The racks of the brokers, in the order of their ids; one that is missing has none.
+    /// The racks of the brokers, in the order of their ids; one that is missing has none. As in Kafka, consumers are sent to
+    /// the replica in their rack only with `replica.selector.class` set to
+    /// `org.apache.kafka.common.replica.RackAwareReplicaSelector`.
     #[must_use]
     pub fn racks<R: Into<String>>(mut self, racks: impl IntoIterator<Item = R>) -> Self {
         self.racks = racks.into_iter().map(Into::into).collect();

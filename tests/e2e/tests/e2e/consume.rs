@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use e2e::{Outcome, Target, eventually, partitions, produce_to, read, same, text, within};
+use e2e::{Outcome, Target, eventually, partitions, produce_to, read, same, skipped, text, within};
 use kafka_admin::Admin;
-use kafka_client::{Offset, TopicPartition};
+use kafka_broker::{Api, Cluster};
+use kafka_client::{Client, Offset, TopicPartition};
 use kafka_consumer::{Consumer, ErrorKind};
 use kafka_producer::{Producer, ProducerRecord};
 
@@ -237,4 +238,79 @@ async fn a_topic_that_comes_later_is_read_once_it_is_there() -> Outcome {
     }
     produce_to(&Producer::new(&client).await?, &name, 0, ["here".to_owned()]).await?;
     same("record", text(&read(&mut consumer, 1).await?[0]), "here".to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_with_a_rack_reads_from_the_replica_there_and_without_it_from_the_leader() -> Outcome {
+    if skipped("a_consumer_with_a_rack", "racks and request log") {
+        return Ok(());
+    }
+    let cluster = Cluster::builder()
+        .brokers(3)
+        .racks(["a", "b", "c"])
+        .config("replica.selector.class", "org.apache.kafka.common.replica.RackAwareReplicaSelector")
+        .topic("t", 1, 3)
+        .start()
+        .await?;
+    cluster.move_leader("t", 0, 1)?;
+    let client = Client::builder(cluster.bootstrap()).client_id("racked").connect().await?;
+    let producer = Producer::new(&client).await?;
+    produce_to(&producer, "t", 0, numbers(0..10)).await?;
+    let mut consumer = Consumer::builder(&client)
+        .rack("b")
+        .assign(partitions("t", 1))
+        .start_at(Offset::Earliest)
+        .build()
+        .await?;
+    same(
+        "first ten",
+        read(&mut consumer, 10).await?.iter().map(text).collect(),
+        numbers(0..10).collect::<Vec<_>>(),
+    )?;
+    let fetches = |broker: i32| {
+        cluster.requests().iter().filter(|seen| (seen.api, seen.broker) == (Api::Fetch, broker)).count()
+    };
+    same("the follower was read from", fetches(2) > 0, true)?;
+    same("the leader only said where", fetches(1), 1)?;
+    same("the third stays out of it", fetches(3), 0)?;
+
+    cluster.stop_broker(2).await?;
+    produce_to(&producer, "t", 0, numbers(10..20)).await?;
+    same(
+        "next ten",
+        read(&mut consumer, 10).await?.iter().map(text).collect(),
+        numbers(10..20).collect::<Vec<_>>(),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_truncated_below_the_position_is_told_and_a_seek_goes_on() -> Outcome {
+    if skipped("a_log_truncated_below_the_position", "truncation") {
+        return Ok(());
+    }
+    let target = Target::bundled(Cluster::builder().brokers(3).topic("t", 1, 3).start().await?);
+    let client = target.client().await?;
+    let producer = Producer::new(&client).await?;
+    for n in numbers(0..10) {
+        // One batch each, so that the log can be cut between any two.
+        producer.send(ProducerRecord::to("t").partition(0).value(n)).await?;
+    }
+    let partition = &partitions("t", 1)[0];
+    let mut consumer =
+        Consumer::builder(&client).assign([partition.clone()]).start_at(Offset::Earliest).build().await?;
+    read(&mut consumer, 10).await?;
+    let cluster = target.bundled.as_ref().ok_or("a bundled cluster")?;
+    cluster.truncate("t", 0, 6)?;
+    let error = match read(&mut consumer, 1).await {
+        Ok(records) => return Err(format!("read {records:?} over the truncation").into()),
+        Err(error) => error,
+    };
+    let error = error.downcast::<kafka_consumer::Error>()?;
+    let ErrorKind::Truncated { position, diverged_at, .. } = error.kind() else {
+        return Err(format!("not told as a truncation: {error}").into());
+    };
+    same("where it stood and where the logs part", (*position, *diverged_at), (10, Some(6)))?;
+    produce_to(&producer, "t", 0, ["new".to_owned()]).await?;
+    consumer.seek(partition, Offset::At(6))?;
+    same("after the truncation", text(&read(&mut consumer, 1).await?[0]), "new".to_owned())
 }
