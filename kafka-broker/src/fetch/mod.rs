@@ -158,10 +158,18 @@ fn see_partitions(ctx: &RequestContext, request: &RequestView<'_>, see: &mut dyn
 
 /// Waits until there are enough bytes, something to tell at once, or no time left.
 async fn wait(ctx: &RequestContext, wanted: &[Wanted], limits: &Limits) {
+    // What does not exist is told with the rest, and is no reason to hurry.
+    let image = ctx.image();
+    let exists = |wanted: &&Wanted| {
+        let topic = find_topic(ctx.version, &image, &wanted.key);
+        topic.is_ok_and(|topic| topic.partition(wanted.key.index).is_some())
+    };
+    let wanted: Vec<&Wanted> = wanted.iter().filter(exists).collect();
+    drop(image);
     // The first look only looks: most fetches find something, and need no place in any list.
     let mut watching = false;
     loop {
-        if wanted.is_empty() || is_due(ctx, wanted, limits, watching) || Instant::now() >= limits.until {
+        if wanted.is_empty() || is_due(ctx, &wanted, limits, watching) || Instant::now() >= limits.until {
             return;
         }
         if watching && timeout_at(limits.until, ctx.waiter.notified()).await.is_err() {
@@ -171,7 +179,7 @@ async fn wait(ctx: &RequestContext, wanted: &[Wanted], limits: &Limits) {
     }
 }
 
-fn is_due(ctx: &RequestContext, wanted: &[Wanted], limits: &Limits, watching: bool) -> bool {
+fn is_due(ctx: &RequestContext, wanted: &[&Wanted], limits: &Limits, watching: bool) -> bool {
     let image = ctx.image();
     let mut bytes = 0;
     for wanted in wanted {
