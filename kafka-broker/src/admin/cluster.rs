@@ -58,6 +58,21 @@ pub(crate) async fn describe_topic_partitions(
     ctx: &RequestContext,
     request: DescribeTopicPartitionsRequest,
 ) -> DescribeTopicPartitionsResponse {
+    let invalid = request.cursor.as_ref().is_some_and(|cursor| {
+        let mut asked = request.topics.iter();
+        let is_asked = request.topics.is_empty() || asked.any(|topic| topic.name == cursor.topic_name);
+        cursor.partition_index < 0 || !is_asked
+    });
+    if invalid {
+        let refused = request.topics.into_iter().map(|topic| {
+            DescribeTopicPartitionsResponseTopic::default()
+                .with_name(Some(topic.name))
+                .with_error_code(ErrorCode::INVALID_REQUEST.0)
+        });
+        return DescribeTopicPartitionsResponse::default()
+            .with_topics(refused.collect())
+            .with_next_cursor(None);
+    }
     let image = ctx.image();
     // In the order of names, without repetition, and only from the cursor on.
     let mut names: Vec<&str> = if request.topics.is_empty() {

@@ -21,6 +21,10 @@ use crate::shared::RequestContext;
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
+// Kinds of Kafka's of which there are none here.
+const BROKER_LOGGER: i8 = 8;
+const CLIENT_METRICS: i8 = 16;
+const GROUP: i8 = 32;
 
 /// A setting with every value it has or would have, the one in force first.
 type Described = (&'static ConfigDef, Vec<ConfigValue>);
@@ -230,6 +234,11 @@ pub(crate) async fn list_resources(
     ctx: &RequestContext,
     request: ListConfigResourcesRequest,
 ) -> ListConfigResourcesResponse {
+    let is_unknown = |kind: &i8| !matches!(*kind, TOPIC | BROKER | BROKER_LOGGER | CLIENT_METRICS | GROUP);
+    if request.resource_types.iter().any(is_unknown) {
+        let code = ErrorCode::UNSUPPORTED_VERSION;
+        return ListConfigResourcesResponse::default().with_error_code(code.0);
+    }
     let image = ctx.image();
     // Version 0 could only ask for client metrics, which this broker does not take.
     let wants = |kind: i8| {

@@ -15,9 +15,7 @@ const UNCLEAN: i8 = 1;
 pub(crate) async fn elect(ctx: &RequestContext, request: ElectLeadersRequest) -> ElectLeadersResponse {
     // Version 0 knew preferred elections only.
     let kind = if ctx.version == 0 { PREFERRED } else { request.election_type };
-    if !matches!(kind, PREFERRED | UNCLEAN) {
-        return ElectLeadersResponse::default().with_error_code(ErrorCode::INVALID_REQUEST.0);
-    }
+    let is_known = matches!(kind, PREFERRED | UNCLEAN);
     // Of all partitions only those whose leader had to change are of interest.
     let of_all = request.topic_partitions.is_none();
     let asked: Vec<_> = request.topic_partitions.map_or_else(
@@ -29,7 +27,11 @@ pub(crate) async fn elect(ctx: &RequestContext, request: ElectLeadersRequest) ->
     }
     let results = asked.into_iter().map(|(topic, partitions)| {
         let results = partitions.into_iter().filter_map(|partition| {
-            let outcome = elect_one(ctx, kind, &topic, partition);
+            let outcome = if is_known {
+                elect_one(ctx, kind, &topic, partition)
+            } else {
+                refuse(ErrorCode::INVALID_REQUEST, format!("Unknown election type {kind}"))
+            };
             let needless = matches!(&outcome, Err(refusal) if refusal.code == ErrorCode::ELECTION_NOT_NEEDED);
             let (code, message) = code_and_message(&outcome);
             let result = PartitionResult::default().with_partition_id(partition).with_error_code(code);
@@ -39,7 +41,8 @@ pub(crate) async fn elect(ctx: &RequestContext, request: ElectLeadersRequest) ->
         ReplicaElectionResult::default().with_topic(topic).with_partition_result(results)
     });
     let results = results.filter(|result| !(of_all && result.partition_result.is_empty())).collect();
-    ElectLeadersResponse::default().with_replica_election_results(results)
+    let code = if is_known { ErrorCode::NONE } else { ErrorCode::INVALID_REQUEST };
+    ElectLeadersResponse::default().with_error_code(code.0).with_replica_election_results(results)
 }
 
 fn every_partition(ctx: &RequestContext) -> Vec<(TopicName, Vec<i32>)> {

@@ -31,8 +31,11 @@ pub(crate) async fn alter(
                     ctx.shared.controller.reassign(&topic.name, number, replicas, may_change_factor)
                 }
                 // Null cancels, and there is never anything to cancel.
+                None if ctx.image().partition(&topic.name, number).is_some() => {
+                    refuse(ErrorCode::NO_REASSIGNMENT_IN_PROGRESS, "")
+                }
                 None => {
-                    let code = ErrorCode::NO_REASSIGNMENT_IN_PROGRESS;
+                    let code = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
                     refuse(code, code.message())
                 }
             };

@@ -80,12 +80,17 @@ pub(crate) async fn describe_producers(
     // Once each: a short request could otherwise ask for an answer that no memory holds.
     let mut seen = BTreeSet::new();
     let topics = request.topics.into_iter().filter(|topic| seen.insert(topic.name.clone())).map(|topic| {
+        // Of a topic that it knows Kafka says no more than the code.
+        let is_unknown = ctx.image().topic(&topic.name).is_none();
         let numbers: BTreeSet<i32> = topic.partition_indexes.iter().copied().collect();
         let partitions = numbers.iter().map(|number| {
             let response = PartitionResponse::default().with_partition_index(*number);
             match producers(ctx, &topic.name, *number) {
                 Ok(producers) => response.with_error_message(None).with_active_producers(producers),
-                Err(code) => response.with_error_code(code.0).with_error_message(Some(text(code.message()))),
+                Err(code) => {
+                    let message = is_unknown.then(|| text(code.message()));
+                    response.with_error_code(code.0).with_error_message(message)
+                }
             }
         });
         let partitions = partitions.collect();
