@@ -7,7 +7,7 @@ use kafka_wire::messages::offset_fetch_request::{
 use kafka_wire::messages::{OffsetFetchResponse, StrBytes, Uuid};
 use serde_json::{Value, json};
 
-use crate::groups::{commit, commit_errors, delete, describe, group_id};
+use crate::groups::{commit, commit_errors, delete, describe, group_id, list};
 use crate::{Run, Topic, code, text, topic_name};
 
 fn offsets(answer: &OffsetFetchResponse) -> Value {
@@ -66,6 +66,11 @@ pub(crate) async fn fetch(run: &mut Run, kind: &str, group: &str, topic: &Topic)
                     .with_topics((!all).then(|| vec![topic]));
                 OffsetFetchRequest::default().with_groups(vec![group])
             };
+            if version >= 7 {
+                let stable = request.clone().with_require_stable(true);
+                let step = format!("{kind}: stable offsets {version:02}, {what}");
+                run.step(step, version, stable, offsets).await?;
+            }
             run.step(format!("{kind}: offsets {version:02}, {what}"), version, request, offsets).await?;
         }
     }
@@ -93,6 +98,7 @@ pub(crate) async fn without_members(run: &mut Run, topic: &Topic) -> Outcome {
     )
     .await?;
     describe(run, "without members", &group).await?;
+    list(run, "without members", &group).await?;
     fetch(run, "simple", &group, topic).await?;
     delete(run, "without members", &group).await
 }

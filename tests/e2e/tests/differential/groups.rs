@@ -8,6 +8,7 @@ use kafka_wire::messages::find_coordinator_request::FindCoordinatorRequest;
 use kafka_wire::messages::heartbeat_request::HeartbeatRequest;
 use kafka_wire::messages::join_group_request::{JoinGroupRequest, JoinGroupRequestProtocol};
 use kafka_wire::messages::leave_group_request::{LeaveGroupRequest, MemberIdentity};
+use kafka_wire::messages::list_groups_request::ListGroupsRequest;
 use kafka_wire::messages::offset_commit_request::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
@@ -226,7 +227,8 @@ fn described(answer: &DescribeGroupsResponse) -> Value {
             .collect();
         members.sort_by_key(ToString::to_string);
         json!({"error": code(group.error_code), "state": group.group_state.as_str(), "type": group.protocol_type.as_str(),
-            "protocol": group.protocol_data.as_str(), "members": members, "message": group.error_message.is_some()})
+            "protocol": group.protocol_data.as_str(), "members": members, "message": group.error_message.is_some(),
+            "operations": group.authorized_operations})
     };
     answer.groups.iter().map(group).collect()
 }
@@ -234,9 +236,43 @@ fn described(answer: &DescribeGroupsResponse) -> Value {
 /// Describes a group, in versions that differ.
 pub(crate) async fn describe(run: &mut Run, step: &str, group: &str) -> Outcome {
     for version in [0, 4, 5, 6] {
-        let request = DescribeGroupsRequest::default().with_groups(vec![group_id(group)]);
+        let request = DescribeGroupsRequest::default()
+            .with_groups(vec![group_id(group)])
+            .with_include_authorized_operations(version == 5);
         run.step(format!("{}: described {step}, {version}", kind(group)), version, request, described)
             .await?;
+    }
+    Ok(())
+}
+
+/// Whether and how a group is listed, by states and types.
+pub(crate) async fn list(run: &mut Run, step: &str, group: &str) -> Outcome {
+    let texts = |words: &[&str]| words.iter().map(|word| text(word)).collect::<Vec<_>>();
+    let cases: [(&str, i16, &[&str], &[&str]); 13] = [
+        ("all 0", 0, &[], &[]),
+        ("all 3", 3, &[], &[]),
+        ("all 4", 4, &[], &[]),
+        ("all 5", 5, &[], &[]),
+        ("stable ones", 5, &["Stable"], &[]),
+        ("empty ones", 4, &["Empty"], &[]),
+        ("stable or empty ones", 5, &["Empty", "Stable"], &[]),
+        ("states in small letters", 5, &["stable", "empty"], &[]),
+        ("an unknown state", 5, &["Happy"], &[]),
+        ("classic ones", 5, &[], &["classic"]),
+        ("classic ones in large letters", 5, &[], &["CLASSIC"]),
+        ("consumer ones", 5, &[], &["consumer"]),
+        ("an unknown type", 5, &[], &["odd"]),
+    ];
+    for (what, version, states, types) in cases {
+        let request =
+            ListGroupsRequest::default().with_states_filter(texts(states)).with_types_filter(texts(types));
+        run.step(format!("{}: listed {step}, {what}", kind(group)), version, request, |answer| {
+            let listed = answer.groups.iter().find(|listed| *listed.group_id == *group_id(group));
+            let listed = listed
+                .map(|l| json!([l.protocol_type.as_str(), l.group_state.as_str(), l.group_type.as_str()]));
+            json!([code(answer.error_code), listed])
+        })
+        .await?;
     }
     Ok(())
 }
@@ -278,6 +314,7 @@ async fn one_member(run: &mut Run, topic: &Topic) -> Outcome {
         run.step(name(what), 5, request, synced).await?;
     }
     describe(run, "when stable", &group).await?;
+    list(run, "when stable", &group).await?;
     for (what, request) in [
         ("beats", beat(&group, &member, 1)),
         ("beats in the generation before", beat(&group, &member, 0)),
@@ -346,6 +383,7 @@ async fn one_member(run: &mut Run, topic: &Topic) -> Outcome {
     }
     run.step(name("beats after leaving"), 4, beat(&group, &member, 1), beating).await?;
     describe(run, "when empty", &group).await?;
+    list(run, "when empty", &group).await?;
     let topic_of = |name: &str| {
         let partition = OffsetDeleteRequestPartition::default().with_partition_index(0);
         OffsetDeleteRequestTopic::default().with_name(topic_name(name)).with_partitions(vec![partition])

@@ -11,6 +11,7 @@
 //! name nor id, negative fetch limits, a batch of an unknown codec or with bytes that are not of its codec (which the
 //! bundled broker does not notice, as it does not decompress).
 
+mod administration;
 mod committed;
 mod groups;
 mod offsets;
@@ -184,6 +185,7 @@ async fn the_bundled_broker_answers_as_apache_kafka_does() -> Outcome {
     read::run(&mut run).await?;
     offsets::run(&mut run).await?;
     groups::run(&mut run).await?;
+    administration::run(&mut run).await?;
 
     if recording {
         std::fs::write(&path, by_lines(&run.meanings)?)?;

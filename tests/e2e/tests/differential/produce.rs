@@ -259,7 +259,8 @@ async fn timestamps(run: &mut Run) -> Outcome {
     Ok(())
 }
 
-async fn producer_id(run: &mut Run) -> Outcome<i64> {
+/// An id that no producer has yet.
+pub(crate) async fn producer_id(run: &mut Run) -> Outcome<i64> {
     // A cluster that has just started may have none to give yet.
     e2e::eventually("a producer id", async || {
         let request =

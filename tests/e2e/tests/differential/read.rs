@@ -27,6 +27,7 @@ pub(crate) async fn run(run: &mut Run) -> Outcome {
     }
     versions(run, &topic).await?;
     limits(run, &topic, size).await?;
+    waits(run, &topic).await?;
     epochs(run, &topic).await?;
     sessions(run, &topic).await
 }
@@ -172,6 +173,37 @@ async fn limits(run: &mut Run, topic: &Topic, size: i32) -> Outcome {
     step(run, "fetch that waits for nothing", NAMED, patient).await?;
     let twice = [from(topic, 0, 0), from(topic, 0, 12)];
     step(run, "fetch of a partition twice", NAMED, request(&twice, &[])).await
+}
+
+/// Requests for more than is there: what is answered once the wait is over, and what at once.
+async fn waits(run: &mut Run, topic: &Topic) -> Outcome {
+    let absent = Topic { name: e2e::unique("absent"), id: [9; 16] };
+    let (some, end, beyond) = (from(topic, 0, 12), from(topic, 0, 15), from(topic, 0, 99));
+    let fenced = FetchPartition { current_leader_epoch: 9, ..end };
+    let parted = FetchPartition { last_fetched_epoch: 0, ..from(topic, 0, 15) };
+    let (short, long) = (50, 4_000);
+    for (name, partitions, min_bytes, max_bytes, max_wait_ms) in [
+        ("too little", vec![some], PLENTY, PLENTY, short),
+        ("enough", vec![some], 1, PLENTY, long),
+        ("enough in one of two", vec![end, some], 1, PLENTY, long),
+        ("as much as may be answered", vec![from(topic, 0, 0)], PLENTY, 50, long),
+        ("more than a partition may", vec![FetchPartition { max_bytes: 10, ..some }], 100, PLENTY, short),
+        ("a byte of nothing", vec![end], 1, PLENTY, short),
+        ("no byte of nothing", vec![end], 0, PLENTY, long),
+        ("a negative number of bytes", vec![end], -5, PLENTY, long),
+        ("a negative wait", vec![end], 1, PLENTY, -5),
+        ("an error", vec![end, beyond], 1, PLENTY, long),
+        ("an unknown topic", vec![end, from(&absent, 0, 0)], 1, PLENTY, long),
+        ("another epoch", vec![fenced], 1, PLENTY, long),
+        ("a log that is not cut", vec![parted], 1, PLENTY, short),
+    ] {
+        let request = Request { min_bytes, max_bytes, max_wait_ms, ..request(&partitions, &[]) };
+        let start = std::time::Instant::now();
+        let (reply, _) = fetch(run, NAMED, request).await?;
+        let at_once = start.elapsed().as_millis() < 3_500;
+        run.note(format!("fetch that waits: {name}"), &reply, |meaning| json!([meaning, at_once]));
+    }
+    Ok(())
 }
 
 async fn epochs(run: &mut Run, topic: &Topic) -> Outcome {
