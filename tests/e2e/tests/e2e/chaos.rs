@@ -90,7 +90,8 @@ async fn a_million_records_come_through_a_hundred_faults_once_and_in_order() -> 
     };
 
     let produced = Arc::new(AtomicU64::new(0));
-    let producing = tokio::spawn(produce(client.clone(), topic.clone(), Arc::clone(&produced)));
+    let (struck, all_struck) = tokio::sync::watch::channel(0);
+    let producing = tokio::spawn(produce(client.clone(), topic.clone(), Arc::clone(&produced), all_struck));
     let consumed = Arc::new(AtomicU64::new(0));
     let consuming = tokio::spawn(consume(client.clone(), topic.clone(), group, Arc::clone(&consumed)));
     while !consuming.is_finished() {
@@ -100,6 +101,7 @@ async fn a_million_records_come_through_a_hundred_faults_once_and_in_order() -> 
         if chaos.is_over() && due && chaos.total() < FAULTS {
             chaos.next(cluster)?;
         }
+        struck.send_replace(chaos.total());
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     producing.await??;
@@ -116,10 +118,19 @@ async fn a_million_records_come_through_a_hundred_faults_once_and_in_order() -> 
     same("in the log, nothing twice", ends.into_values().map(|end| end as u64).collect::<Vec<_>>(), counts)
 }
 
-async fn produce(client: Client, topic: String, produced: Arc<AtomicU64>) -> Outcome {
+/// Keeps the last tenth back until every fault has struck: a fast run would else be over before them.
+async fn produce(
+    client: Client,
+    topic: String,
+    produced: Arc<AtomicU64>,
+    mut struck: tokio::sync::watch::Receiver<usize>,
+) -> Outcome {
     let producer = Producer::builder(&client).build().await?;
     let mut deliveries = std::collections::VecDeque::new();
     for n in 0..RECORDS {
+        if n == RECORDS / 10 * 9 {
+            struck.wait_for(|struck| *struck >= FAULTS).await?;
+        }
         // The number within its partition, so that a gap or a repetition shows.
         let partition = (n % PARTITIONS as u64) as i32;
         let value = (n / PARTITIONS as u64).to_be_bytes();
