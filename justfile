@@ -18,7 +18,7 @@ flakes n="20":
 
 # The seeded simulation of the group member, `SEED=42 just sim` for one seed.
 sim:
-    cargo test -p kafka-consumer --test simulation -- --nocapture
+    cargo test -p kafka-consumer --lib group::simulation -- --nocapture
 
 # kcat against the kafka-broker binary.
 kcat:
