@@ -20,14 +20,13 @@ flakes n="20":
 sim:
     cargo test -p kafka-consumer --lib group::simulation -- --nocapture
 
-# kcat against the kafka-broker binary.
-kcat:
-    cargo build -p kafka-broker
-    tests/interop/kcat.sh
+# Other people's clients on the kafka-broker binary, all or those named: `just interop kcat franz-go`.
+interop *clients:
+    tests/interop/clients/run.sh {{clients}}
 
 # The whole test suite on real Apache Kafka.
-kafka nodes="1":
-    tests/interop/apache-kafka/run.sh {{nodes}}
+kafka nodes="1" version="":
+    tests/interop/apache-kafka/run.sh {{nodes}} {{version}}
 
 # The Spark example on the bundled broker and on Apache Kafka.
 spark:

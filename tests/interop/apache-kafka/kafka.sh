@@ -123,9 +123,11 @@ X
       > "$dir/node-$id.log" 2>&1 < /dev/null &
     echo $! >> "$dir/pids"
   done
-  # Ready means that every node answers and has registered, not that a port is open.
+  # Ready means that every node answers and has registered, not that a port is open. The tool has moved between versions.
+  local tool=org.apache.kafka.tools.BrokerApiVersionsCommand
+  case $jars in */libs-3.*) tool=kafka.admin.BrokerApiVersionsCommand ;; esac
   local deadline=$((SECONDS + 90))
-  until [ "$(java -Xmx128m -cp "$jars/*" org.apache.kafka.tools.BrokerApiVersionsCommand --bootstrap-server "$bootstrap" 2>/dev/null | grep -c ' (id: ')" -ge "$nodes" ]; do
+  until [ "$(java -Xmx128m -cp "$jars/*" $tool --bootstrap-server "$bootstrap" 2>/dev/null | grep -c ' (id: ')" -ge "$nodes" ]; do
     if [ $SECONDS -gt $deadline ]; then
       echo "Apache Kafka did not become ready in 90 s; the end of its log:" >&2; tail -n 30 "$dir"/node-*.log >&2; stop; exit 5
     fi

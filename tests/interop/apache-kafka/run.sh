@@ -1,18 +1,21 @@
 #!/usr/bin/env bash
-# Runs the tests on real Apache Kafka: `run.sh 1` the whole test command on one node, `run.sh 3` the end-to-end suite on three.
+# Runs the tests on real Apache Kafka: `run.sh 1` the whole test command on one node, `run.sh 3` the end-to-end suite on three,
+# `run.sh 1 3.9.2` the end-to-end suite on one node of that version.
 # Exits 77, and says why, where Apache Kafka cannot be fetched or started.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../../.." && pwd)
-nodes=${1:-1}
-dir="${CARGO_TARGET_DIR:-$root/target}/apache-kafka/run-$nodes"
+nodes=${1:-1} version=${2:-}
+dir="${CARGO_TARGET_DIR:-$root/target}/apache-kafka/run-$nodes$version"
 
-"$here/kafka.sh" libs > /dev/null || { code=$?; echo "SKIPPED Apache Kafka: its jars cannot be had here (see above)" >&2; [ $code -ge 3 ] && exit 77; exit "$code"; }
-started=$("$here/kafka.sh" start --nodes "$nodes" --dir "$dir")
-KAFKA_LIBS=$("$here/kafka.sh" libs)
+fetched() { "$here/kafka.sh" libs "$@" || { code=$?; echo "SKIPPED Apache Kafka: its jars cannot be had here (see above)" >&2; [ $code -ge 3 ] && exit 77; exit "$code"; }; }
+[ -z "$version" ] || fetched --version "$version" > /dev/null
+# The Java client that tests use is the newest one, whatever the broker.
+KAFKA_LIBS=$(fetched)
 export KAFKA_LIBS
+started=$("$here/kafka.sh" start --nodes "$nodes" ${version:+--version "$version"} --dir "$dir")
 trap '"$here/kafka.sh" stop --dir "$dir"' EXIT
 export "${started?}"
-echo "Apache Kafka, $nodes node(s): $started"
+echo "Apache Kafka ${version:-of the newest version}, $nodes node(s): $started"
 cd "$root"
-if [ "$nodes" = 1 ]; then cargo test --workspace; else cargo test -p e2e; fi
+if [ "$nodes" = 1 ] && [ -z "$version" ]; then cargo test --workspace; else cargo test -p e2e; fi
