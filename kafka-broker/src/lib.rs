@@ -31,6 +31,8 @@ mod sweep_test;
 mod testing;
 #[cfg(test)]
 mod wire_test;
+#[cfg(test)]
+mod wire_traps;
 
 pub use builder::{ClusterBuilder, StartError};
 pub use cluster::{ChangeError, Cluster};
