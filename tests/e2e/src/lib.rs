@@ -80,9 +80,13 @@ pub fn skipped(test: &str, needs: &str) -> bool {
     if external().is_none() {
         return false;
     }
-    // Past the test runner's capture, so that it is seen.
-    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: needs the bundled brokers' {needs}");
+    say_skipped(test, &format!("needs the bundled brokers' {needs}"));
     true
+}
+
+/// Says that a test was skipped, past the test runner's capture, so that it is seen.
+pub fn say_skipped(test: &str, why: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {why}");
 }
 
 /// `RUST_LOG=kafka_client=debug` shows what goes on, in the output of the test that fails.

@@ -159,7 +159,7 @@ async fn the_bundled_broker_answers_as_apache_kafka_does() -> Outcome {
         ),
     };
     let skip = |why: &str| {
-        eprintln!("SKIPPED the_bundled_broker_answers_as_apache_kafka_does: {why}");
+        e2e::say_skipped("the_bundled_broker_answers_as_apache_kafka_does", why);
         Ok(())
     };
     if target.bootstrap.contains(',') {
