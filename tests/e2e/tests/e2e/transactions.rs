@@ -11,14 +11,10 @@ use tokio::process::Command;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn read_committed_hides_what_was_aborted_and_what_is_open() -> Outcome {
-    use std::io::Write;
     let libs = std::env::var("KAFKA_LIBS").ok();
     let (Some(_), Some(libs)) = (external(), libs) else {
         let why = "needs a real cluster (KAFKA_BOOTSTRAP) and the Java client's jars (KAFKA_LIBS)";
-        let _ = writeln!(
-            std::io::stderr(),
-            "SKIPPED read_committed_hides_what_was_aborted_and_what_is_open: {why}"
-        );
+        e2e::say_skipped("read_committed_hides_what_was_aborted_and_what_is_open", why);
         return Ok(());
     };
     let target = Target::start().await?;
