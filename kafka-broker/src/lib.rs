@@ -21,6 +21,7 @@ mod metadata;
 mod net;
 mod node;
 mod partition;
+mod principal;
 mod produce;
 mod router;
 mod sasl;

@@ -136,6 +136,7 @@ impl Route {
 pub(crate) async fn serve(ctx: RequestContext, body: Bytes) -> Result<Reply, ProtocolError> {
     let unknown = || ProtocolErrorKind::UnknownApi.at(ctx.api.key(), ctx.version);
     let route = Route::find(ctx.api).ok_or_else(unknown)?;
+    tracing::trace!(broker = ctx.broker, principal = %ctx.principal, api = %ctx.api, version = ctx.version, "request");
     (route.serve)(ctx, body).await
 }
 

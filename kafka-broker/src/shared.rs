@@ -17,6 +17,7 @@ use crate::group::Coordinator;
 use crate::image::Image;
 use crate::net::ReceiveCredit;
 use crate::node::Node;
+use crate::principal::Principal;
 
 /// The state of a cluster. Each part has its own lock; there is none over all of it.
 #[derive(Debug)]
@@ -131,6 +132,8 @@ pub(crate) struct RequestContext {
     pub(crate) client_id: Option<Arc<str>>,
     /// The client's address; `None` over the in-memory transport.
     pub(crate) peer: Option<IpAddr>,
+    /// Who asks.
+    pub(crate) principal: Arc<Principal>,
     /// What a parked request of this connection waits on.
     pub(crate) waiter: Arc<Notify>,
     /// The faults that hit this request.

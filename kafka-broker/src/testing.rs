@@ -12,6 +12,7 @@ use crate::config::BrokerConfigs;
 use crate::controller::{Controller, NewTopic};
 use crate::fault::Injected;
 use crate::image::Broker;
+use crate::principal::Principal;
 use crate::router::{self, Reply};
 use crate::shared::{RequestContext, Shared};
 
@@ -58,6 +59,7 @@ impl Bench {
             version,
             client_id: Some("tester".into()),
             peer: None,
+            principal: Principal::anonymous(),
             waiter: Arc::new(Notify::new()),
             injected: Injected::default(),
         };

@@ -19,6 +19,7 @@ use super::write;
 use crate::api_versions;
 use crate::inspect::{Outcome, RequestRecord};
 use crate::node::{ConnectionSlot, LogPosition};
+use crate::principal::Principal;
 use crate::router::{self, Answer, Reply, Route};
 use crate::shared::{RequestContext, Shared};
 
@@ -153,6 +154,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             version,
             client_id: client_id.map(Arc::from),
             peer: self.slot.peer,
+            principal: Principal::anonymous(),
             waiter: Arc::clone(&self.waiter),
             injected: crate::fault::Injected::default(),
         };
