@@ -1,5 +1,6 @@
 //! Kafka's bytes: framing, guarded messages, record batches, compression, error codes. No tokio, no clock.
 
+pub mod acl;
 pub mod address;
 pub mod api;
 mod codec;
