@@ -30,6 +30,7 @@ mod shared;
 mod sweep_test;
 #[cfg(test)]
 mod testing;
+mod tokens;
 #[cfg(test)]
 mod wire_test;
 #[cfg(test)]
@@ -40,6 +41,7 @@ pub use cluster::{ChangeError, Cluster};
 pub use fault::{Fault, FaultGuard, Matcher, on, on_any};
 pub use inspect::{BrokerState, Outcome, PartitionState, RequestRecord, Snapshot, StoredRecord, WaitError};
 pub use net::MemoryConnector;
+pub use tokens::{TokenError, TokenIssuer};
 
 /// What fault rules are made of.
 pub use kafka_wire::{Api, ErrorCode};
