@@ -2,6 +2,9 @@
 # Fetches Apache Kafka from Maven Central and starts or stops a cluster of one or three nodes on loopback.
 #
 #   kafka.sh start [--nodes 1|3] [--version V] [--dir DIR]   prints KAFKA_BOOTSTRAP=host:port,… when the cluster answers
+#            [--secured FILES]                               one node with a listener for each protocol; FILES has ca.pem, server.pem,
+#                                                            server.key, jwks.json and users (lines of name=password); the addresses
+#                                                            by listener are written to FILES/listeners
 #   kafka.sh stop  [--dir DIR]                               SIGTERM to its processes, SIGKILL after 20 s
 #   kafka.sh libs  [--version V]                             prints the folder of jars, fetched if need be
 #
@@ -14,12 +17,13 @@ cache="${CARGO_TARGET_DIR:-$root/target}/apache-kafka"
 candidates=(4.3.1 4.3.0)
 
 command=${1:-help}; shift || true
-nodes=1 version="" dir="$cache/run"
+nodes=1 version="" dir="$cache/run" secured=""
 while [ $# -gt 0 ]; do
   case "$1" in
     --nodes) nodes=$2; shift 2 ;;
     --version) version=$2; shift 2 ;;
     --dir) dir=$2; shift 2 ;;
+    --secured) secured=$(cd "$2" && pwd); shift 2 ;;
     *) echo "unknown option $1; see the head of $0" >&2; exit 2 ;;
   esac
 done
@@ -94,11 +98,58 @@ group.consumer.min.heartbeat.interval.ms=100
 P
 }
 
+# What the one node of a secured cluster has beside the above: a listener for each protocol, the users, and an authorizer that lets
+# everybody at what no ACL is about. Sessions on SASL_PLAINTEXT last 2 s, so that clients have to authenticate again.
+security() {
+  local names=(SSL MTLS SASL_PLAINTEXT SASL_SSL) all="PLAINTEXT://127.0.0.1:$1,CONTROLLER://127.0.0.1:$2" at="PLAINTEXT://127.0.0.1:$1" name index=3 mechanism users="" user
+  echo "PLAINTEXT=127.0.0.1:$1" > "$secured/listeners"
+  for name in "${names[@]}"; do
+    all+=",$name://127.0.0.1:${!index}" at+=",$name://127.0.0.1:${!index}"
+    echo "$name=127.0.0.1:${!index}" >> "$secured/listeners"; index=$((index + 1))
+  done
+  while IFS== read -r user password; do users+=" user_$user=\"$password\""; done < "$secured/users"
+  cat <<P
+listeners=$all
+advertised.listeners=$at
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SSL:SSL,MTLS:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL
+ssl.keystore.type=PEM
+ssl.keystore.location=$dir/keystore.pem
+ssl.truststore.type=PEM
+ssl.truststore.location=$secured/ca.pem
+listener.name.mtls.ssl.client.auth=required
+sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS;User:admin
+allow.everyone.if.no.acl.found=true
+delegation.token.secret.key=a-secret-of-the-tests
+P
+  for name in sasl_plaintext sasl_ssl; do
+    echo "listener.name.$name.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required$users;"
+    for mechanism in scram-sha-256 scram-sha-512; do
+      echo "listener.name.$name.$mechanism.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;"
+    done
+    echo "listener.name.$name.oauthbearer.sasl.jaas.config=org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;"
+    echo "listener.name.$name.oauthbearer.sasl.server.callback.handler.class=org.apache.kafka.common.security.oauthbearer.OAuthBearerValidatorCallbackHandler"
+    echo "listener.name.$name.oauthbearer.sasl.oauthbearer.jwks.endpoint.url=file://$secured/jwks.json"
+    echo "listener.name.$name.oauthbearer.sasl.oauthbearer.expected.audience=kafka"
+  done
+  for mechanism in plain scram-sha-256 scram-sha-512 oauthbearer; do echo "listener.name.sasl_plaintext.$mechanism.connections.max.reauth.ms=2000"; done
+}
+
 start() {
   local jars; jars=$(libs)
   [ -e "$dir/pids" ] && stop
   rm -rf "$dir"; mkdir -p "$dir"
-  mapfile -t ports < <(free_ports $((nodes * 2)))
+  mapfile -t ports < <(free_ports $((nodes * 2 + 4)))
+  local scram=() jvm=()
+  if [ -n "$secured" ]; then
+    [ "$nodes" = 1 ] || { echo "--secured is for one node" >&2; exit 2; }
+    cat "$secured/server.key" "$secured/server.pem" > "$dir/keystore.pem"
+    while IFS== read -r user password; do
+      scram+=(--add-scram "SCRAM-SHA-256=[name=$user,password=$password]" --add-scram "SCRAM-SHA-512=[name=$user,password=$password]")
+    done < "$secured/users"
+    jvm=("-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls=file://$secured/jwks.json" "-Dorg.apache.kafka.sasl.oauthbearer.allowed.files=$secured/jwks.json")
+  fi
   cat > "$dir/log4j2.xml" <<'X'
 <Configuration status="warn"><Appenders><Console name="out"><PatternLayout pattern="%d %p %m (%c)%n"/></Console></Appenders>
 <Loggers><Root level="warn"><AppenderRef ref="out"/></Root></Loggers></Configuration>
@@ -112,14 +163,16 @@ X
   for id in $(seq "$nodes"); do
     if [ "$nodes" = 1 ]; then
       properties 1 "${ports[0]}" "${ports[1]}" "controller.quorum.bootstrap.servers=127.0.0.1:${ports[1]}" 1 1 > "$dir/node-1.properties"
-      java -cp "$jars/*" kafka.tools.StorageTool format --standalone -t "$uuid" -c "$dir/node-1.properties" > "$dir/format-1.log" 2>&1
+      # The later of two lines for one setting counts.
+      [ -z "$secured" ] || security "${ports[@]}" >> "$dir/node-1.properties"
+      java -cp "$jars/*" kafka.tools.StorageTool format --standalone -t "$uuid" "${scram[@]}" -c "$dir/node-1.properties" > "$dir/format-1.log" 2>&1
     else
       properties "$id" "${ports[id - 1]}" "${ports[nodes + id - 1]}" "controller.quorum.voters=$voters" 3 2 > "$dir/node-$id.properties"
       java -cp "$jars/*" kafka.tools.StorageTool format -t "$uuid" -c "$dir/node-$id.properties" > "$dir/format-$id.log" 2>&1
     fi
   done
   for id in $(seq "$nodes"); do
-    nohup java -Xmx512m -Dlog4j2.configurationFile="$dir/log4j2.xml" -cp "$jars/*" kafka.Kafka "$dir/node-$id.properties" \
+    nohup java -Xmx512m "${jvm[@]}" -Dlog4j2.configurationFile="$dir/log4j2.xml" -cp "$jars/*" kafka.Kafka "$dir/node-$id.properties" \
       > "$dir/node-$id.log" 2>&1 < /dev/null &
     echo $! >> "$dir/pids"
   done
@@ -155,5 +208,5 @@ case "$command" in
   start) start ;;
   stop) stop ;;
   libs) libs ;;
-  *) sed -n '2,10p' "$0"; exit 2 ;;
+  *) sed -n '2,13p' "$0"; exit 2 ;;
 esac
