@@ -19,6 +19,7 @@ mod partitions;
 pub mod primitives;
 pub mod produce;
 pub mod record_batch;
+pub mod sasl;
 pub mod shape;
 mod shape_tables;
 #[cfg(test)]
