@@ -30,6 +30,7 @@
 //! | `json` | `serde::Json`, any serde type as a key or value |
 //! | `zstd` | the C library for zstd: faster than the pure-Rust default, and every level |
 
+pub mod auth;
 mod client;
 mod clock;
 mod cluster;

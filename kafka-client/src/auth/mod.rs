@@ -1,0 +1,5 @@
+//! How a client proves who it is.
+
+mod secret;
+
+pub use secret::Secret;
