@@ -274,6 +274,10 @@ apis! {
     35 DescribeLogDirs 1..=5 flexible 2 throttles 1 => DescribeLogDirsRequest, DescribeLogDirsResponse;
     36 SaslAuthenticate 0..=2 flexible 2 throttles never => SaslAuthenticateRequest;
     37 CreatePartitions 0..=3 flexible 2 throttles 1 => CreatePartitionsRequest;
+    38 CreateDelegationToken 1..=3 flexible 2 throttles 1 => CreateDelegationTokenRequest;
+    39 RenewDelegationToken 1..=2 flexible 2 throttles 1 => RenewDelegationTokenRequest;
+    40 ExpireDelegationToken 1..=2 flexible 2 throttles 1 => ExpireDelegationTokenRequest;
+    41 DescribeDelegationToken 1..=3 flexible 2 throttles 1 => DescribeDelegationTokenRequest;
     42 DeleteGroups 0..=2 flexible 2 throttles 1 => DeleteGroupsRequest;
     43 ElectLeaders 0..=2 flexible 2 throttles 0 => ElectLeadersRequest;
     44 IncrementalAlterConfigs 0..=1 flexible 1 throttles 0 => IncrementalAlterConfigsRequest;

@@ -159,8 +159,13 @@ fn the_throttle_time_is_found_wherever_the_response_has_it() {
         let leading = || i32::from_be_bytes(body[..4].try_into().unwrap());
         match api {
             _ if api.throttles_since().is_none_or(|since| version < since) => assert_eq!(found, None),
-            // Behind the error codes and an array.
-            Api::ApiVersions | Api::OffsetDelete => {
+            // Behind error codes, arrays or a token.
+            Api::ApiVersions
+            | Api::OffsetDelete
+            | Api::CreateDelegationToken
+            | Api::RenewDelegationToken
+            | Api::ExpireDelegationToken
+            | Api::DescribeDelegationToken => {
                 let marked = found.unwrap().to_be_bytes();
                 assert!(body.windows(4).any(|window| window == marked), "{api} v{version}");
             }
