@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use kafka_client::serde::Serialize;
 
 use crate::completion::{BatchCompletion, Delivery};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::producer::Producer;
 use crate::record::ProducerRecord;
 
@@ -105,6 +105,11 @@ where
     }
 
     fn start_send(mut self: Pin<&mut Self>, record: ProducerRecord<'static, K, V>) -> Result<()> {
+        if self.accepting.is_some() {
+            // Only without `poll_ready`, which `Sink` asks for: the record that waits is not lost for it.
+            let capacity = self.producer.config().buffer_memory;
+            return Err(Error::not_sent(ErrorKind::BufferFull { capacity }));
+        }
         match self.producer.try_enqueue(&record) {
             Err(error) if error.is_retriable() => {
                 let producer = self.producer.clone();

@@ -265,6 +265,19 @@ async fn a_sink_takes_records_and_its_flush_waits_for_their_acknowledgements() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sink_that_is_not_asked_whether_it_is_ready_loses_no_record() {
+    let (cluster, client) = cluster(1).await;
+    let producer = Producer::new(&client).await.unwrap();
+    let mut sink = producer.sink();
+    // The topic is not known yet, so the first record waits.
+    sink.start_send_unpin(ProducerRecord::to("orders").value("0")).unwrap();
+    let refused = sink.start_send_unpin(ProducerRecord::to("orders").value("1")).unwrap_err();
+    assert!(matches!(refused.kind(), ErrorKind::BufferFull { .. }) && refused.fate() == Fate::NotWritten);
+    SinkExt::<ProducerRecord<'static, (), &str>>::flush(&mut sink).await.unwrap();
+    assert_complete(&cluster, 0, 1).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_sink_tells_the_first_error_when_it_is_flushed() {
     let (cluster, client) = cluster(1).await;
     let producer = Producer::new(&client).await.unwrap();
