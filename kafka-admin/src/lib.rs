@@ -1,4 +1,4 @@
-//! Kafka administration for async Rust: topics, configurations, groups, offsets, records, the cluster.
+//! Kafka administration for async Rust: topics, configurations, groups, offsets, records, the cluster, who may do what.
 //!
 //! An [`Admin`] is built on a [`Client`](kafka_client::Client) and shares its connections. Operations on several things
 //! give a result for each, in the order in which they were named:
@@ -22,6 +22,7 @@
 mod admin;
 mod cluster;
 mod configs;
+mod features;
 mod group_offsets;
 mod groups;
 mod records;
@@ -30,6 +31,9 @@ mod topics;
 pub use admin::{Admin, Outcomes};
 pub use cluster::{BrokerDescription, ClusterDescription};
 pub use configs::{AlterConfigs, Config, ConfigEntry, ConfigResource, ConfigSource};
+pub use features::{
+    FeatureMetadata, FeatureUpdate, FinalizedVersionRange, SupportedVersionRange, UpgradeType,
+};
 pub use group_offsets::GroupOffsets;
 pub use groups::{GroupDescription, GroupFilter, GroupKind, GroupListing, GroupListings, MemberDescription};
 pub use kafka_client::{Error, ErrorKind, Result};
