@@ -25,6 +25,7 @@ mod configs;
 mod features;
 mod group_offsets;
 mod groups;
+mod quorum;
 mod records;
 mod topics;
 
@@ -37,6 +38,7 @@ pub use features::{
 pub use group_offsets::GroupOffsets;
 pub use groups::{GroupDescription, GroupFilter, GroupKind, GroupListing, GroupListings, MemberDescription};
 pub use kafka_client::{Error, ErrorKind, Result};
+pub use quorum::{DirectoryId, QuorumInfo, QuorumNode, RaftVoterEndpoint, ReplicaState};
 pub use records::{ListedOffset, OffsetSpec};
 pub use topics::{
     CreatedTopic, NewPartitions, NewTopic, PartitionDescription, TopicDescription, TopicListing,
