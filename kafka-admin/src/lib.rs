@@ -26,6 +26,7 @@ mod features;
 mod group_offsets;
 mod groups;
 mod quorum;
+mod quotas;
 mod records;
 mod topics;
 
@@ -39,6 +40,7 @@ pub use group_offsets::GroupOffsets;
 pub use groups::{GroupDescription, GroupFilter, GroupKind, GroupListing, GroupListings, MemberDescription};
 pub use kafka_client::{Error, ErrorKind, Result};
 pub use quorum::{DirectoryId, QuorumInfo, QuorumNode, RaftVoterEndpoint, ReplicaState};
+pub use quotas::{ClientQuotaAlteration, ClientQuotaEntity, ClientQuotaFilter};
 pub use records::{ListedOffset, OffsetSpec};
 pub use topics::{
     CreatedTopic, NewPartitions, NewTopic, PartitionDescription, TopicDescription, TopicListing,
