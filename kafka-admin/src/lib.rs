@@ -19,6 +19,7 @@
 //! # }
 //! ```
 
+mod acls;
 mod admin;
 mod cluster;
 mod configs;
@@ -30,6 +31,7 @@ mod quotas;
 mod records;
 mod topics;
 
+pub use acls::{AccessControlEntry, AclBinding, AclBindingFilter, ResourcePattern};
 pub use admin::{Admin, Outcomes};
 pub use cluster::{BrokerDescription, ClusterDescription};
 pub use configs::{AlterConfigs, Config, ConfigEntry, ConfigResource, ConfigSource};
@@ -38,6 +40,7 @@ pub use features::{
 };
 pub use group_offsets::GroupOffsets;
 pub use groups::{GroupDescription, GroupFilter, GroupKind, GroupListing, GroupListings, MemberDescription};
+pub use kafka_client::raw::wire::acl::{AclOperation, PatternType, PermissionType, ResourceType};
 pub use kafka_client::{Error, ErrorKind, Result};
 pub use quorum::{DirectoryId, QuorumInfo, QuorumNode, RaftVoterEndpoint, ReplicaState};
 pub use quotas::{ClientQuotaAlteration, ClientQuotaEntity, ClientQuotaFilter};
