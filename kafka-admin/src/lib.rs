@@ -29,6 +29,7 @@ mod groups;
 mod quorum;
 mod quotas;
 mod records;
+mod scram;
 mod topics;
 
 pub use acls::{AccessControlEntry, AclBinding, AclBindingFilter, ResourcePattern};
@@ -40,11 +41,13 @@ pub use features::{
 };
 pub use group_offsets::GroupOffsets;
 pub use groups::{GroupDescription, GroupFilter, GroupKind, GroupListing, GroupListings, MemberDescription};
+pub use kafka_client::auth::Secret;
 pub use kafka_client::raw::wire::acl::{AclOperation, PatternType, PermissionType, ResourceType};
 pub use kafka_client::{Error, ErrorKind, Result};
 pub use quorum::{DirectoryId, QuorumInfo, QuorumNode, RaftVoterEndpoint, ReplicaState};
 pub use quotas::{ClientQuotaAlteration, ClientQuotaEntity, ClientQuotaFilter};
 pub use records::{ListedOffset, OffsetSpec};
+pub use scram::{ScramCredentialInfo, ScramMechanism, UserScramCredentialAlteration};
 pub use topics::{
     CreatedTopic, NewPartitions, NewTopic, PartitionDescription, TopicDescription, TopicListing,
 };
