@@ -23,6 +23,7 @@ mod acls;
 mod admin;
 mod cluster;
 mod configs;
+mod delegation_tokens;
 mod features;
 mod group_offsets;
 mod groups;
@@ -36,6 +37,7 @@ pub use acls::{AccessControlEntry, AclBinding, AclBindingFilter, ResourcePattern
 pub use admin::{Admin, Outcomes};
 pub use cluster::{BrokerDescription, ClusterDescription};
 pub use configs::{AlterConfigs, Config, ConfigEntry, ConfigResource, ConfigSource};
+pub use delegation_tokens::{DelegationToken, KafkaPrincipal, NewDelegationToken, TokenInformation};
 pub use features::{
     FeatureMetadata, FeatureUpdate, FinalizedVersionRange, SupportedVersionRange, UpgradeType,
 };
