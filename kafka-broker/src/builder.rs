@@ -2,19 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use kafka_wire::address::NodeAddress;
 use tokio::net::TcpSocket;
 
 use crate::clock::Clock;
-use crate::cluster::{Cluster, Place};
+use crate::cluster::{Cluster, Place, Spot};
 use crate::config::{self, BrokerConfigs};
 use crate::controller::{Controller, NewTopic};
 use crate::image::Broker;
-use crate::net::{Listener, MemoryConnector};
+use crate::listener::{ClientAuth, Listener, ListenerSpec, SaslMechanism, SecurityProtocol};
+use crate::net::{Accepting, MemoryConnector};
 use crate::shared::Shared;
+use crate::tls::{LoadedTls, ServerTls};
 
 /// What a socket lets wait before it refuses connections.
 const BACKLOG: u32 = 1024;
@@ -62,6 +64,9 @@ pub struct ClusterBuilder {
     topics: Vec<NewTopic>,
     wall_ms: Option<i64>,
     seed: Option<u64>,
+    listeners: Vec<ListenerSpec>,
+    tls: Option<ServerTls>,
+    sasl: bool,
 }
 
 impl ClusterBuilder {
@@ -77,6 +82,9 @@ impl ClusterBuilder {
             topics: Vec::new(),
             wall_ms: None,
             seed: None,
+            listeners: Vec::new(),
+            tls: None,
+            sasl: false,
         }
     }
 
@@ -120,24 +128,67 @@ impl ClusterBuilder {
         self
     }
 
-    /// The IP address to listen on. Default `127.0.0.1`.
+    /// The IP address to listen on, where a listener has none. Default `127.0.0.1`.
     #[must_use]
     pub fn host(mut self, host: impl Into<String>) -> Self {
         self.host = host.into();
         self
     }
 
-    /// The port of the first broker, others take the ports after it; 0 takes any that are free. Default 0.
+    /// The port of the first broker, others take the ports after it; 0 takes any that are free. Default 0. It is the first
+    /// listener's; each further one has its own.
     #[must_use]
     pub fn port(mut self, port: u16) -> Self {
         self.port = port;
         self
     }
 
-    /// The host that clients are told to connect to. Default: the one listened on.
+    /// The host that clients are told to connect to, where a listener has none. Default: the one listened on.
     #[must_use]
     pub fn advertise(mut self, host: impl Into<String>) -> Self {
         self.advertise = Some(host.into());
+        self
+    }
+
+    /// TLS: with a [`TestCa`](crate::TestCa), which signs certificates for the brokers, or with your own. Without
+    /// [`listener`](Self::listener) the brokers have one listener, `SSL` or with [`sasl`](Self::sasl) `SASL_SSL`.
+    ///
+    /// ```
+    /// # use kafka_broker::{ClientAuth, Cluster, TestCa};
+    /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// let ca = TestCa::new();
+    /// let cluster = Cluster::builder().tls(&ca).client_auth(ClientAuth::Required).start().await?;
+    /// let (trusted, mine) = (ca.ca_pem(), ca.client_certificate("alice"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn tls(mut self, tls: impl Into<ServerTls>) -> Self {
+        self.tls = Some(tls.into());
+        self
+    }
+
+    /// Whether clients are asked for certificates (`ssl.client.auth`), where a listener does not say otherwise. Default:
+    /// [`ClientAuth::None`].
+    #[must_use]
+    pub fn client_auth(self, client_auth: ClientAuth) -> Self {
+        self.config("ssl.client.auth", client_auth.name())
+    }
+
+    /// Clients must authenticate by one of these mechanisms (`sasl.enabled.mechanisms`). Without
+    /// [`listener`](Self::listener) the brokers have one listener, `SASL_PLAINTEXT` or with [`tls`](Self::tls) `SASL_SSL`.
+    #[must_use]
+    pub fn sasl(mut self, mechanisms: impl IntoIterator<Item = SaslMechanism>) -> Self {
+        self.sasl = true;
+        let names: Vec<&str> = mechanisms.into_iter().map(SaslMechanism::name).collect();
+        self.config("sasl.enabled.mechanisms", names.join(","))
+    }
+
+    /// A listener that every broker has; may be called again for more. [`Cluster::bootstrap`] gives the addresses of the
+    /// first, [`Cluster::bootstrap_of`] those of any. Clients are told the addresses of the listener they came in on.
+    #[must_use]
+    pub fn listener(mut self, listener: ListenerSpec) -> Self {
+        self.listeners.push(listener);
         self
     }
 
@@ -182,10 +233,13 @@ impl ClusterBuilder {
         }
         let configs = self.broker_configs()?;
         let network = MemoryConnector::default();
-        let places = self.places(&network)?;
+        let specs = self.specs()?;
+        let places = self.places(&specs, &network)?;
+        let listeners = self.listeners_of(&specs, &configs, &places)?;
         let brokers = places.iter().map(|place| Broker {
             id: place.id,
-            address: place.advertised.clone(),
+            address: place.first.advertised.clone(),
+            more_addresses: place.more.iter().map(|spot| spot.advertised.clone()).collect(),
             rack: usize::try_from(place.id - 1)
                 .ok()
                 .and_then(|at| self.racks.get(at))
@@ -202,7 +256,7 @@ impl ClusterBuilder {
                 .map_err(|refusal| StartError::config("topic", described, refusal.message))?;
         }
         let clock = self.wall_ms.map_or_else(Clock::starting_now, Clock::starting_at);
-        Ok(Cluster::start(Arc::new(Shared::new(clock, controller)), network, places))
+        Ok(Cluster::start(Arc::new(Shared::new(clock, controller, listeners)), network, places))
     }
 
     fn broker_configs(&self) -> Result<BrokerConfigs, StartError> {
@@ -222,58 +276,141 @@ impl ClusterBuilder {
         Ok(BrokerConfigs { fixed, dynamic: BTreeMap::new() })
     }
 
+    /// The listeners that were named, or the one that the rest asks for; the first takes the cluster's port.
+    fn specs(&self) -> Result<Vec<ListenerSpec>, StartError> {
+        let mut specs = self.listeners.clone();
+        if specs.is_empty() {
+            let protocol = SecurityProtocol::of(self.tls.is_some(), self.sasl);
+            specs.push(ListenerSpec::new(protocol.name(), protocol));
+        }
+        if let Some(first) = specs.first_mut() {
+            first.port = first.port.or(Some(self.port));
+        }
+        for (at, spec) in specs.iter().enumerate() {
+            let refused = |remedy: &str| Err(StartError::config("listener", &spec.name, remedy));
+            if spec.name.is_empty() || specs[..at].iter().any(|other| other.name == spec.name) {
+                return refused("give each listener a name of its own");
+            }
+            if spec.protocol.has_tls() && self.tls.is_none() {
+                return refused("give the certificate that brokers show, or a test authority that makes one");
+            }
+        }
+        Ok(specs)
+    }
+
+    /// What each listener shows and asks of clients.
+    fn listeners_of(
+        &self,
+        specs: &[ListenerSpec],
+        configs: &BrokerConfigs,
+        places: &[Place],
+    ) -> Result<Vec<Arc<Listener>>, StartError> {
+        let mut hosts: Vec<String> =
+            places.iter().flat_map(Place::spots).map(|spot| spot.advertised.host.to_string()).collect();
+        hosts.sort_unstable();
+        hosts.dedup();
+        let refused = |remedy| StartError::config("tls", "", remedy);
+        let loaded: Option<LoadedTls> =
+            self.tls.as_ref().map(|tls| tls.for_hosts(hosts)).transpose().map_err(refused)?;
+        let mut listeners = Vec::new();
+        for spec in specs {
+            let tls = match &loaded {
+                Some(loaded) if spec.protocol.has_tls() => {
+                    let client_auth =
+                        spec.client_auth.or_else(|| configs.value("ssl.client.auth").parse().ok());
+                    Some(loaded.server_config(client_auth.unwrap_or_default()).map_err(refused)?)
+                }
+                _ => None,
+            };
+            let mechanisms = match &spec.mechanisms {
+                _ if !spec.protocol.has_sasl() => Vec::new(),
+                Some(mechanisms) => mechanisms.clone(),
+                None => config::list(configs.value("sasl.enabled.mechanisms"))
+                    .filter_map(|name| name.parse().ok())
+                    .collect(),
+            };
+            if spec.protocol.has_sasl() && mechanisms.is_empty() {
+                let remedy = "name the mechanisms by which its clients may authenticate";
+                return Err(StartError::config("listener", &spec.name, remedy));
+            }
+            listeners.push(Arc::new(Listener {
+                name: spec.name.as_str().into(),
+                protocol: spec.protocol,
+                tls,
+                mechanisms,
+            }));
+        }
+        Ok(listeners)
+    }
+
     /// Listens for every broker.
-    fn places(&self, network: &MemoryConnector) -> Result<Vec<Place>, StartError> {
-        (0..self.brokers)
-            .map(
-                |index| {
-                    if self.memory { Ok(self.memory_place(index, network)) } else { self.tcp_place(index) }
-                },
-            )
-            .collect()
+    fn places(&self, specs: &[ListenerSpec], network: &MemoryConnector) -> Result<Vec<Place>, StartError> {
+        let spot = |index, spec: &ListenerSpec, at| {
+            if self.memory { self.memory_spot(index, at, spec, network) } else { self.tcp_spot(index, spec) }
+        };
+        let place = |index| {
+            let mut spots = specs.iter().enumerate().map(|(at, spec)| spot(index, spec, at));
+            let none = || StartError::config("listener", "", "a broker has to listen somewhere");
+            let first = spots.next().ok_or_else(none)??;
+            Ok(Place { id: index + 1, first, more: spots.collect::<Result<_, _>>()? })
+        };
+        (0..self.brokers).map(place).collect()
     }
 
-    fn memory_place(&self, index: i32, network: &MemoryConnector) -> Place {
-        let id = index + 1;
+    fn memory_spot(
+        &self,
+        index: i32,
+        at: usize,
+        spec: &ListenerSpec,
+        network: &MemoryConnector,
+    ) -> Result<Spot, StartError> {
         // A name that no resolver knows: a client without the connector fails, and reaches nobody else's broker.
-        let advertised = NodeAddress::new(format!("broker-{id}"), 9092);
-        let listener = Listener::Memory(network.listen(advertised.clone()));
-        Place { id, advertised, bound: None, listener }
+        let own = || format!("broker-{}", index + 1);
+        let base = u16::try_from(9092 + at).unwrap_or(u16::MAX);
+        let (host, port) = match &spec.advertise {
+            Some(host) => (host.clone(), nth_port(spec.advertise_port.unwrap_or(base), index, self.brokers)?),
+            None => (own(), base),
+        };
+        let advertised = NodeAddress::new(host, port);
+        let accepting = Accepting::Memory(network.listen(advertised.clone()));
+        Ok(Spot { advertised, bound: None, accepting })
     }
 
-    fn tcp_place(&self, index: i32) -> Result<Place, StartError> {
-        let ip: std::net::IpAddr =
-            self.host.trim_start_matches('[').trim_end_matches(']').parse().map_err(|_| {
-                StartError::config(
-                    "host",
-                    &self.host,
-                    "give an IP address to listen on; names go to advertise",
-                )
-            })?;
-        let port = match self.port {
+    fn tcp_spot(&self, index: i32, spec: &ListenerSpec) -> Result<Spot, StartError> {
+        let host = spec.host.as_deref().unwrap_or(&self.host);
+        let ip: IpAddr = host.trim_start_matches('[').trim_end_matches(']').parse().map_err(|_| {
+            let remedy = "give an IP address to listen on; names go to advertise";
+            StartError::config("host", host, remedy)
+        })?;
+        let port = match spec.port.unwrap_or_default() {
             0 => 0,
-            first => u16::try_from(i32::from(first) + index).map_err(|_| {
-                StartError::config(
-                    "port",
-                    first,
-                    format!("{} brokers need as many ports up to 65535", self.brokers),
-                )
-            })?,
+            first => nth_port(first, index, self.brokers)?,
         };
         let wanted = SocketAddr::new(ip, port);
         let bind = |source| StartError::Bind { address: wanted.to_string(), source };
         let listener = bind_socket(wanted).and_then(|socket| socket.listen(BACKLOG)).map_err(bind)?;
         let bound = listener.local_addr().map_err(bind)?;
-        let host = match &self.advertise {
+        let host = match spec.advertise.as_ref().or(self.advertise.as_ref()) {
             Some(host) => host.clone(),
             // "Every address" is none that a client could connect to.
             None if ip.is_unspecified() && ip.is_ipv6() => "::1".to_owned(),
             None if ip.is_unspecified() => "127.0.0.1".to_owned(),
             None => ip.to_string(),
         };
-        let advertised = NodeAddress::new(host, bound.port());
-        Ok(Place { id: index + 1, advertised, bound: Some(bound), listener: Listener::Tcp(listener) })
+        let port = match spec.advertise_port {
+            Some(first) => nth_port(first, index, self.brokers)?,
+            None => bound.port(),
+        };
+        let advertised = NodeAddress::new(host, port);
+        Ok(Spot { advertised, bound: Some(bound), accepting: Accepting::Tcp(listener) })
     }
+}
+
+/// The port of the broker with this index, if the first one has `first`.
+fn nth_port(first: u16, index: i32, brokers: i32) -> Result<u16, StartError> {
+    u16::try_from(i32::from(first) + index).map_err(|_| {
+        StartError::config("port", first, format!("{brokers} brokers need as many ports up to 65535"))
+    })
 }
 
 /// A socket that holds its port and does not listen yet.

@@ -19,7 +19,7 @@ use crate::controller::Refusal;
 use crate::fault::{Fault, Matcher};
 use crate::group::{CommittedOffset, Group, GroupDescription};
 use crate::inspect::{self, RequestRecord, Snapshot, StoredRecord, WaitError};
-use crate::net::{self, Listener, MemoryConnector};
+use crate::net::{self, Accepting, MemoryConnector};
 use crate::shared::Shared;
 
 /// What a socket lets wait before it refuses connections.
@@ -53,7 +53,8 @@ impl From<Refusal> for ChangeError {
 pub struct Cluster {
     shared: Arc<Shared>,
     network: MemoryConnector,
-    places: BTreeMap<i32, (NodeAddress, Option<SocketAddr>)>,
+    /// Where each broker listens, in the order of the listeners.
+    places: BTreeMap<i32, Vec<(NodeAddress, Option<SocketAddr>)>>,
     /// Guards what each broker does now.
     running: Mutex<BTreeMap<i32, Running>>,
 }
@@ -62,23 +63,53 @@ pub struct Cluster {
 #[derive(Debug)]
 pub(crate) struct Place {
     pub(crate) id: i32,
+    pub(crate) first: Spot,
+    /// For the other listeners, in their order.
+    pub(crate) more: Vec<Spot>,
+}
+
+/// Where one listener of a broker is.
+#[derive(Debug)]
+pub(crate) struct Spot {
     pub(crate) advertised: NodeAddress,
     /// `None` for the in-memory transport.
     pub(crate) bound: Option<SocketAddr>,
-    pub(crate) listener: Listener,
+    pub(crate) accepting: Accepting,
+}
+
+impl Place {
+    /// One for each listener.
+    pub(crate) fn spots(&self) -> impl Iterator<Item = &Spot> {
+        std::iter::once(&self.first).chain(&self.more)
+    }
 }
 
 /// What a broker does.
 #[derive(Debug)]
 enum Running {
-    Serving {
-        stop: oneshot::Sender<()>,
-        task: JoinHandle<()>,
-    },
-    /// It refuses connections, and holds its port so that nobody else takes it.
-    Stopped {
-        _port: Option<TcpSocket>,
-    },
+    /// One for each of its listeners.
+    Serving(Vec<Serving>),
+    /// It refuses connections, and holds its ports so that nobody else takes them.
+    Stopped { _ports: Vec<TcpSocket> },
+}
+
+/// A listener of a running broker.
+#[derive(Debug)]
+struct Serving {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Serving {
+    /// Stops all of them at once, and waits until they are.
+    async fn stop(all: Vec<Self>) {
+        let (stops, tasks): (Vec<_>, Vec<_>) = all.into_iter().map(|one| (one.stop, one.task)).unzip();
+        // They end because the senders are gone.
+        drop(stops);
+        for task in tasks {
+            let _ = task.await;
+        }
+    }
 }
 
 impl Cluster {
@@ -100,19 +131,34 @@ impl Cluster {
         let mut known = BTreeMap::new();
         let mut running = BTreeMap::new();
         for place in places {
-            known.insert(place.id, (place.advertised, place.bound));
-            if let Some(serving) = serve(&shared, place.id, place.listener) {
-                running.insert(place.id, serving);
-            }
+            known.insert(place.id, place.spots().map(|spot| (spot.advertised.clone(), spot.bound)).collect());
+            let accepting = std::iter::once(place.first).chain(place.more).map(|spot| spot.accepting);
+            running.insert(place.id, Running::Serving(serve(&shared, place.id, accepting)));
         }
         Self { shared, network, places: known, running: Mutex::new(running) }
     }
 
-    /// The addresses of all brokers, as a client takes them: `127.0.0.1:40001,127.0.0.1:40002`.
+    /// The addresses of all brokers, as a client takes them: `127.0.0.1:40001,127.0.0.1:40002`. Those of the first listener.
     #[must_use]
     pub fn bootstrap(&self) -> String {
-        let addresses: Vec<String> = self.places.values().map(|(address, _)| address.to_string()).collect();
-        addresses.join(",")
+        self.addresses_at(0)
+    }
+
+    /// As [`bootstrap`](Self::bootstrap), for the listener with this name; `None` if there is no such one.
+    #[must_use]
+    pub fn bootstrap_of(&self, listener: &str) -> Option<String> {
+        let at = self.shared.listeners.iter().position(|known| *known.name == *listener)?;
+        Some(self.addresses_at(at))
+    }
+
+    /// The names of the listeners, the first one first.
+    pub fn listeners(&self) -> impl Iterator<Item = &str> {
+        self.shared.listeners.iter().map(|listener| &*listener.name)
+    }
+
+    fn addresses_at(&self, listener: usize) -> String {
+        let spots = self.places.values().filter_map(|spots| spots.get(listener));
+        spots.map(|(address, _)| address.to_string()).collect::<Vec<_>>().join(",")
     }
 
     /// Connects clients to a cluster built with `transport_memory`; give it to the client's `connector`.
@@ -194,20 +240,17 @@ impl Cluster {
         self.shared.controller.set_alive(broker, false)?;
         self.coordinators_changed();
         let stopping = match self.lock().get_mut(&broker) {
-            Some(running @ Running::Serving { .. }) => {
-                std::mem::replace(running, Running::Stopped { _port: None })
+            Some(running @ Running::Serving(_)) => {
+                std::mem::replace(running, Running::Stopped { _ports: Vec::new() })
             }
             _ => return Ok(()),
         };
-        if let Running::Serving { stop, task } = stopping {
-            // Either way it ends: told to, or because the sender is gone.
-            let _ = stop.send(());
-            let _ = task.await;
+        if let Running::Serving(serving) = stopping {
+            Serving::stop(serving).await;
         }
-        if let Some(bound) = self.places.get(&broker).and_then(|(_, bound)| *bound) {
-            let _port = Some(bind_socket(bound)?);
-            self.lock().insert(broker, Running::Stopped { _port });
-        }
+        let bound = self.places.get(&broker).into_iter().flatten().filter_map(|(_, bound)| *bound);
+        let _ports = bound.map(bind_socket).collect::<io::Result<Vec<_>>>()?;
+        self.lock().insert(broker, Running::Stopped { _ports });
         self.shared.events.notify();
         Ok(())
     }
@@ -223,16 +266,15 @@ impl Cluster {
         {
             let mut running = self.lock();
             let stopped = matches!(running.get(&broker), Some(Running::Stopped { .. }));
-            if let (true, Some((address, bound))) = (stopped, self.places.get(&broker)) {
-                // Frees the port that was held for it; if it cannot be bound again, the broker is still a stopped one.
-                running.insert(broker, Running::Stopped { _port: None });
-                let listener = match bound {
-                    Some(bound) => Listener::Tcp(bind_socket(*bound)?.listen(BACKLOG)?),
-                    None => Listener::Memory(self.network.listen(address.clone())),
+            if let (true, Some(spots)) = (stopped, self.places.get(&broker)) {
+                // Frees the ports that were held for it; if one cannot be bound again, the broker is still a stopped one.
+                running.insert(broker, Running::Stopped { _ports: Vec::new() });
+                let listen = |(address, bound): &(NodeAddress, Option<SocketAddr>)| match bound {
+                    Some(bound) => Ok(Accepting::Tcp(bind_socket(*bound)?.listen(BACKLOG)?)),
+                    None => Ok(Accepting::Memory(self.network.listen(address.clone()))),
                 };
-                if let Some(serving) = serve(&self.shared, broker, listener) {
-                    running.insert(broker, serving);
-                }
+                let accepting = spots.iter().map(listen).collect::<io::Result<Vec<_>>>()?;
+                running.insert(broker, Running::Serving(serve(&self.shared, broker, accepting)));
             }
         }
         self.shared.controller.set_alive(broker, true)?;
@@ -247,9 +289,8 @@ impl Cluster {
     pub async fn stop(self) {
         let running = std::mem::take(&mut *self.lock());
         for broker in running.into_values() {
-            if let Running::Serving { stop, task } = broker {
-                drop(stop);
-                let _ = task.await;
+            if let Running::Serving(serving) = broker {
+                Serving::stop(serving).await;
             }
         }
     }
@@ -354,12 +395,15 @@ impl Cluster {
     }
 }
 
-fn serve(shared: &Arc<Shared>, broker: i32, listener: Listener) -> Option<Running> {
-    let node = Arc::clone(shared.nodes.get(&broker)?);
-    let (stop, stopped) = oneshot::channel();
-    // It ends when `stop` is dropped, which the cluster does at the latest when it is dropped itself.
-    let task = tokio::spawn(net::run(Arc::clone(shared), node, listener, stopped));
-    Some(Running::Serving { stop, task })
+fn serve(shared: &Arc<Shared>, broker: i32, accepting: impl IntoIterator<Item = Accepting>) -> Vec<Serving> {
+    let Some(node) = shared.nodes.get(&broker) else { return Vec::new() };
+    let start = |(at, accepting)| {
+        let (stop, stopped) = oneshot::channel();
+        // It ends when `stop` is dropped, which the cluster does at the latest when it is dropped itself.
+        let task = tokio::spawn(net::run(Arc::clone(shared), Arc::clone(node), at, accepting, stopped));
+        Serving { stop, task }
+    };
+    accepting.into_iter().enumerate().map(start).collect()
 }
 
 #[cfg(test)]

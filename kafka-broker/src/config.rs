@@ -66,6 +66,8 @@ const fn fixed(name: &'static str, default: &'static str, kind: Kind) -> ConfigD
 
 const FOREVER: &str = "9223372036854775807";
 const CODECS: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
+const CLIENT_AUTH: &[&str] = &["none", "requested", "required"];
+const MECHANISMS: &[&str] = &["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"];
 const POLICIES: &[&str] = &["compact", "delete"];
 const TIMESTAMP_TYPES: &[&str] = &["CreateTime", "LogAppendTime"];
 
@@ -133,6 +135,8 @@ pub(crate) static BROKER_CONFIGS: &[ConfigDef] = &[
     dynamic("compression.lz4.level", "9", Kind::Int(1)),
     dynamic("compression.type", "producer", Kind::OneOf(CODECS)),
     dynamic("compression.zstd.level", "3", Kind::Int(-131_072)),
+    // Kafka has no such limit: how long a client may take until it has authenticated, the TLS handshake included.
+    fixed("connection.authentication.timeout.ms", "10000", Kind::Int(1)),
     fixed("connections.max.idle.ms", "600000", Kind::Long(-1)),
     fixed("default.replication.factor", "1", Kind::Int(1)),
     fixed("delete.topic.enable", "true", Kind::Boolean),
@@ -178,7 +182,10 @@ pub(crate) static BROKER_CONFIGS: &[ConfigDef] = &[
     // Kafka's -1 is no limit: half-received frames of all connections share this much memory.
     fixed("queued.max.request.bytes", "268435456", Kind::Long(1_048_576)),
     fixed("replica.selector.class", "", Kind::Text),
+    // Kafka's is GSSAPI, which this broker does not speak.
+    fixed("sasl.enabled.mechanisms", "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512", Kind::List(MECHANISMS)),
     fixed("socket.request.max.bytes", "104857600", Kind::Int(1024)),
+    fixed("ssl.client.auth", "none", Kind::OneOf(CLIENT_AUTH)),
     dynamic("unclean.leader.election.enable", "false", Kind::Boolean),
 ];
 

@@ -32,8 +32,10 @@ pub(crate) struct Image {
 #[derive(Debug, Clone)]
 pub(crate) struct Broker {
     pub(crate) id: i32,
-    /// What clients are told to connect to.
+    /// What clients of the first listener are told to connect to.
     pub(crate) address: NodeAddress,
+    /// What clients of the other listeners are told, in their order.
+    pub(crate) more_addresses: Arc<[NodeAddress]>,
     pub(crate) rack: Option<Arc<str>>,
     pub(crate) alive: bool,
 }
@@ -103,6 +105,14 @@ impl Image {
         let start = usize::try_from(slot).unwrap_or_default();
         // A stopped broker's groups go to the next live one.
         (0..ids.len()).find_map(|step| self.live_broker(ids[(start + step) % ids.len()]))
+    }
+}
+
+impl Broker {
+    /// What a client that came in on this listener is told to connect to.
+    pub(crate) fn address_at(&self, listener: usize) -> &NodeAddress {
+        let more = listener.checked_sub(1).and_then(|at| self.more_addresses.get(at));
+        more.unwrap_or(&self.address)
     }
 }
 

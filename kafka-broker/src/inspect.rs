@@ -32,6 +32,8 @@ pub struct RequestRecord {
     pub connection: u64,
     /// The name of the client.
     pub client_id: Option<Arc<str>>,
+    /// Who sent it, as the broker knows it: `User:alice`, or `User:ANONYMOUS`.
+    pub principal: Arc<str>,
     /// The API called.
     pub api: Api,
     /// The version of the API.

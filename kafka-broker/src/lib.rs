@@ -16,6 +16,7 @@ mod init_producer_id;
 mod inspect;
 mod leader_epoch;
 mod list_offsets;
+mod listener;
 mod log;
 mod metadata;
 mod net;
@@ -30,6 +31,7 @@ mod shared;
 mod sweep_test;
 #[cfg(test)]
 mod testing;
+mod tls;
 mod tokens;
 #[cfg(test)]
 mod wire_test;
@@ -40,7 +42,9 @@ pub use builder::{ClusterBuilder, StartError};
 pub use cluster::{ChangeError, Cluster};
 pub use fault::{Fault, FaultGuard, Matcher, on, on_any};
 pub use inspect::{BrokerState, Outcome, PartitionState, RequestRecord, Snapshot, StoredRecord, WaitError};
+pub use listener::{ClientAuth, ListenerSpec, SaslMechanism, SecurityProtocol};
 pub use net::MemoryConnector;
+pub use tls::{CertificateSpec, Identity, ServerTls, TestCa};
 pub use tokens::{TokenError, TokenIssuer};
 
 /// What fault rules are made of.

@@ -69,10 +69,11 @@ pub(crate) async fn handle(ctx: &RequestContext, request: MetadataRequest) -> Me
             .collect(),
     };
     let brokers = image.live_brokers().map(|broker| {
+        let address = broker.address_at(ctx.listener);
         MetadataResponseBroker::default()
             .with_node_id(BrokerId(broker.id))
-            .with_host(StrBytes::from_string(broker.address.host.to_string()))
-            .with_port(i32::from(broker.address.port))
+            .with_host(StrBytes::from_string(address.host.to_string()))
+            .with_port(i32::from(address.port))
             .with_rack(broker.rack.as_ref().map(|rack| StrBytes::from_string(rack.to_string())))
     });
     let cluster_operations =

@@ -39,6 +39,8 @@ struct RequestLog {
 #[derive(Debug)]
 pub(crate) struct ConnectionSlot {
     pub(crate) node: Arc<Node>,
+    /// Which of the broker's listeners it came in on, from 0.
+    pub(crate) listener: usize,
     /// Counted from 1 over the life of the broker.
     pub(crate) connection: u64,
     /// The client's address; `None` over the in-memory transport.
@@ -64,6 +66,7 @@ impl Node {
     /// A place for a connection from `peer`, unless the broker or the address has as many as it may.
     pub(crate) fn admit(
         self: &Arc<Self>,
+        listener: usize,
         peer: Option<IpAddr>,
         configs: &BrokerConfigs,
     ) -> Option<ConnectionSlot> {
@@ -76,7 +79,7 @@ impl Node {
         }
         connections.insert(peer, from_peer + 1);
         let connection = self.connected.fetch_add(1, Ordering::Relaxed) + 1;
-        Some(ConnectionSlot { node: Arc::clone(self), connection, peer })
+        Some(ConnectionSlot { node: Arc::clone(self), listener, connection, peer })
     }
 
     /// How many connections are open.

@@ -15,6 +15,7 @@ use crate::controller::Controller;
 use crate::fault::{Faults, Injected, Stage};
 use crate::group::Coordinator;
 use crate::image::Image;
+use crate::listener::Listener;
 use crate::net::ReceiveCredit;
 use crate::node::Node;
 use crate::principal::Principal;
@@ -30,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) receive_credit: ReceiveCredit,
     pub(crate) limits: Limits,
     pub(crate) nodes: BTreeMap<i32, Arc<Node>>,
+    /// What every broker listens on, the first one first.
+    pub(crate) listeners: Vec<Arc<Listener>>,
     pub(crate) next_producer_id: AtomicI64,
 }
 
@@ -43,7 +46,7 @@ pub(crate) struct Limits {
 }
 
 impl Shared {
-    pub(crate) fn new(clock: Clock, controller: Controller) -> Self {
+    pub(crate) fn new(clock: Clock, controller: Controller, listeners: Vec<Arc<Listener>>) -> Self {
         let groups = Coordinator::new(controller.fork_rng());
         let image = controller.image();
         let nodes = image.brokers.keys().map(|id| (*id, Arc::new(Node::new(*id, &image.configs)))).collect();
@@ -62,6 +65,7 @@ impl Shared {
             receive_credit,
             limits,
             nodes,
+            listeners,
             next_producer_id: AtomicI64::new(0),
         }
     }
@@ -132,6 +136,8 @@ pub(crate) struct RequestContext {
     pub(crate) client_id: Option<Arc<str>>,
     /// The client's address; `None` over the in-memory transport.
     pub(crate) peer: Option<IpAddr>,
+    /// Which of the brokers' listeners it came in on, from 0: clients are told the addresses of that one.
+    pub(crate) listener: usize,
     /// Who asks.
     pub(crate) principal: Arc<Principal>,
     /// What a parked request of this connection waits on.

@@ -29,13 +29,19 @@ impl Bench {
     pub(crate) fn with_configs(brokers: i32, configs: &[(&str, &str)]) -> Self {
         let broker = |id| {
             let port = u16::try_from(9090 + id).expect("few brokers");
-            Broker { id, address: NodeAddress::new("127.0.0.1", port), rack: None, alive: true }
+            Broker {
+                id,
+                address: NodeAddress::new("127.0.0.1", port),
+                more_addresses: [NodeAddress::new("10.0.0.1", port)].into(),
+                rack: None,
+                alive: true,
+            }
         };
         let fixed = configs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let configs = BrokerConfigs { fixed, ..BrokerConfigs::default() };
         let brokers = (1..=brokers).map(broker).collect();
         let controller = Controller::new(brokers, configs, fastrand::Rng::with_seed(5));
-        Self { shared: Arc::new(Shared::new(Clock::starting_at(0), controller)) }
+        Self { shared: Arc::new(Shared::new(Clock::starting_at(0), controller, Vec::new())) }
     }
 
     /// Adds a topic with one replica per partition.
@@ -59,6 +65,7 @@ impl Bench {
             version,
             client_id: Some("tester".into()),
             peer: None,
+            listener: 0,
             principal: Principal::anonymous(),
             waiter: Arc::new(Notify::new()),
             injected: Injected::default(),

@@ -7,22 +7,38 @@ use kafka_wire::fetch::{self, FetchPartition, TopicRef};
 use kafka_wire::header::{RequestHeader, decode_response_header};
 use kafka_wire::produce;
 use kafka_wire::record_batch::{BatchWriter, NO_PRODUCER, ProducerStamp, batch_buffer};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 
 use crate::cluster::Cluster;
 
 /// One connection to one broker.
 #[derive(Debug)]
-pub(crate) struct Wire {
-    pub(crate) stream: DuplexStream,
+pub(crate) struct Wire<S = DuplexStream> {
+    pub(crate) stream: S,
     correlation_id: i32,
 }
 
 impl Wire {
     /// Connects to a broker of a cluster that was built with the in-memory transport.
     pub(crate) fn to(cluster: &Cluster, broker: i32) -> Self {
-        let address = cluster.bootstrap().split(',').nth(broker as usize - 1).unwrap().parse().unwrap();
-        Self { stream: cluster.connector().connect(&address).unwrap(), correlation_id: 0 }
+        Self::at(cluster, broker, &cluster.bootstrap())
+    }
+
+    /// Connects to a broker at one of its listeners.
+    pub(crate) fn to_listener(cluster: &Cluster, broker: i32, listener: &str) -> Self {
+        Self::at(cluster, broker, &cluster.bootstrap_of(listener).expect("a listener of this name"))
+    }
+
+    fn at(cluster: &Cluster, broker: i32, addresses: &str) -> Self {
+        let address = addresses.split(',').nth(broker as usize - 1).unwrap().parse().unwrap();
+        Self::over(cluster.connector().connect(&address).unwrap())
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    /// Speaks over a stream that was made otherwise.
+    pub(crate) fn over(stream: S) -> Self {
+        Self { stream, correlation_id: 0 }
     }
 
     /// Sends a request and returns its response.
@@ -46,6 +62,7 @@ impl Wire {
         let mut frame = header.encode(body.len()).unwrap().to_vec();
         frame.extend_from_slice(body);
         self.stream.write_all(&frame).await.unwrap();
+        self.stream.flush().await.unwrap();
     }
 
     /// The response to the request sent last.
@@ -82,6 +99,8 @@ pub(crate) struct Produced {
     pub(crate) message: Option<String>,
     /// Nodes that the response tells the address of.
     pub(crate) endpoints: Vec<i32>,
+    /// Their hosts and ports.
+    pub(crate) addresses: Vec<(String, i32)>,
 }
 
 impl Produced {
@@ -97,6 +116,8 @@ pub(crate) struct Fetched {
     pub(crate) session_id: i32,
     pub(crate) partitions: Vec<(fetch::Status, Bytes)>,
     pub(crate) endpoints: Vec<i32>,
+    /// Their hosts and ports.
+    pub(crate) addresses: Vec<(String, i32)>,
 }
 
 impl Fetched {
@@ -109,7 +130,7 @@ impl Fetched {
     }
 }
 
-impl Wire {
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Sends records for partitions of a topic, with `acks` -1 or 1, and returns what became of each.
     pub(crate) async fn produce(
         &mut self,
@@ -126,13 +147,17 @@ impl Wire {
         let frame = self.receive_frame().await.expect("a response");
         let (_, body) = decode_response_header(Api::Produce, version, &frame).unwrap();
         let view = produce::ResponseView::decode(version, &body).unwrap();
-        let endpoints: Vec<i32> = view.node_endpoints.map(|endpoint| endpoint.node_id).collect();
+        let (endpoints, addresses): (Vec<_>, Vec<_>) = view
+            .node_endpoints
+            .map(|endpoint| (endpoint.node_id, (endpoint.host.to_owned(), endpoint.port)))
+            .unzip();
         view.partitions()
             .map(|partition| Produced {
                 outcome: partition.outcome,
                 bad_records: partition.record_errors.map(|error| error.batch_index).collect(),
                 message: partition.error_message.map(str::to_owned),
                 endpoints: endpoints.clone(),
+                addresses: addresses.clone(),
             })
             .collect()
     }
@@ -160,6 +185,10 @@ impl Wire {
         let frame = self.receive_frame().await.expect("a response");
         let (_, body) = decode_response_header(Api::Fetch, version, &frame).unwrap();
         let view = fetch::ResponseView::decode(version, &body).unwrap();
+        let (endpoints, addresses) = view
+            .node_endpoints
+            .map(|endpoint| (endpoint.node_id, (endpoint.host.to_owned(), endpoint.port)))
+            .unzip();
         Fetched {
             code: ErrorCode(view.error_code),
             session_id: view.session_id,
@@ -167,7 +196,8 @@ impl Wire {
                 .partitions()
                 .map(|partition| (partition.status, body.slice_ref(partition.records)))
                 .collect(),
-            endpoints: view.node_endpoints.map(|endpoint| endpoint.node_id).collect(),
+            endpoints,
+            addresses,
         }
     }
 }

@@ -38,10 +38,11 @@ pub(crate) async fn describe(
     let image = ctx.image();
     let brokers = image.brokers.values().filter(|broker| broker.alive || request.include_fenced_brokers);
     let brokers = brokers.map(|broker| {
+        let address = broker.address_at(ctx.listener);
         DescribeClusterBroker::default()
             .with_broker_id(BrokerId(broker.id))
-            .with_host(text(&*broker.address.host))
-            .with_port(i32::from(broker.address.port))
+            .with_host(text(&*address.host))
+            .with_port(i32::from(address.port))
             .with_rack(broker.rack.as_deref().map(text))
             .with_is_fenced(!broker.alive)
     });

@@ -5,7 +5,13 @@ use kafka_wire::address::NodeAddress;
 use super::*;
 
 fn controller(brokers: i32) -> Controller {
-    let broker = |id| Broker { id, address: NodeAddress::new("b", 9092), rack: None, alive: true };
+    let broker = |id| Broker {
+        id,
+        address: NodeAddress::new("b", 9092),
+        more_addresses: [].into(),
+        rack: None,
+        alive: true,
+    };
     Controller::new(
         (1..=brokers).map(broker).collect(),
         BrokerConfigs::default(),

@@ -379,7 +379,7 @@ fn leaders<'i>(
         return Vec::new();
     }
     let hints = answered.iter().filter_map(|read| read.status.current_leader);
-    endpoints(image, hints.map(|hint| hint.leader_id).collect())
+    endpoints(image, ctx.listener, hints.map(|hint| hint.leader_id).collect())
 }
 
 fn encode(

@@ -41,6 +41,8 @@ enum End {
     Idle(Duration),
     #[error("a frame was not complete after {FRAME_TIME:?}")]
     Slow,
+    #[error("{0} came before authentication")]
+    Unauthenticated(Api),
     #[error("a fault rule closed it")]
     Fault,
     #[error(transparent)]
@@ -49,8 +51,8 @@ enum End {
     Io(#[from] io::Error),
 }
 
-/// Serves a connection until it ends.
-pub(super) async fn serve<S>(shared: Arc<Shared>, slot: ConnectionSlot, stream: S)
+/// Serves a connection, which came from `principal` as far as is known, until it ends.
+pub(super) async fn serve<S>(shared: Arc<Shared>, slot: ConnectionSlot, principal: Arc<Principal>, stream: S)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
@@ -66,6 +68,8 @@ where
         stream,
         shared,
         slot,
+        principal_name: principal.to_string().into(),
+        principal,
     };
     let Err(end) = connection.run().await;
     let slot = &connection.slot;
@@ -81,6 +85,9 @@ where
 struct Connection<S> {
     shared: Arc<Shared>,
     slot: ConnectionSlot,
+    principal: Arc<Principal>,
+    /// The same in letters, for the request log.
+    principal_name: Arc<str>,
     stream: S,
     buffer: BytesMut,
     frames: FrameDecoder,
@@ -147,6 +154,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         let (header, body) = RequestHeader::decode(&frame)?;
         let RequestHeader { api, version, correlation_id, client_id } = header;
+        let listener = self.shared.listeners.get(self.slot.listener);
+        let is_open = listener.is_none_or(|listener| listener.mechanisms.is_empty());
+        if !is_open && !matches!(api, Api::ApiVersions | Api::SaslHandshake | Api::SaslAuthenticate) {
+            return Err(End::Unauthenticated(api));
+        }
         let ctx = RequestContext {
             shared: Arc::clone(&self.shared),
             broker: self.slot.node.id,
@@ -154,7 +166,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             version,
             client_id: client_id.map(Arc::from),
             peer: self.slot.peer,
-            principal: Principal::anonymous(),
+            listener: self.slot.listener,
+            principal: Arc::clone(&self.principal),
             waiter: Arc::clone(&self.waiter),
             injected: crate::fault::Injected::default(),
         };
@@ -164,6 +177,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             broker: self.slot.node.id,
             connection: self.slot.connection,
             client_id: ctx.client_id.clone(),
+            principal: Arc::clone(&self.principal_name),
             api,
             version,
             correlation_id,

@@ -2,6 +2,9 @@
 
 mod connection;
 mod credit;
+mod handshake;
+#[cfg(test)]
+mod listener_tests;
 mod memory;
 #[cfg(test)]
 mod tests;
@@ -21,9 +24,9 @@ pub use self::memory::MemoryConnector;
 use crate::node::Node;
 use crate::shared::Shared;
 
-/// Where a broker's connections come from.
+/// Where the connections of one listener of a broker come from.
 #[derive(Debug)]
-pub(crate) enum Listener {
+pub(crate) enum Accepting {
     Tcp(TcpListener),
     Memory(mpsc::Receiver<DuplexStream>),
 }
@@ -34,7 +37,7 @@ enum Incoming {
     Memory(DuplexStream),
 }
 
-impl Listener {
+impl Accepting {
     /// The next connection; `None` when there can be no more.
     async fn accept(&mut self) -> Option<io::Result<Incoming>> {
         match self {
@@ -46,11 +49,12 @@ impl Listener {
     }
 }
 
-/// Runs a broker until `stop` is sent or dropped, then closes its connections.
+/// Runs one listener of a broker until `stop` is sent or dropped, then closes its connections.
 pub(crate) async fn run(
     shared: Arc<Shared>,
     node: Arc<Node>,
-    mut listener: Listener,
+    listener: usize,
+    mut accepting: Accepting,
     mut stop: oneshot::Receiver<()>,
 ) {
     // Its tasks end when this one does, however that is.
@@ -67,9 +71,9 @@ pub(crate) async fn run(
                     tracing::error!(broker = node.id, "a handler panicked: {error}");
                 }
             }
-            incoming = listener.accept() => match incoming {
+            incoming = accepting.accept() => match incoming {
                 None => break,
-                Some(Ok(incoming)) => accept(&shared, &node, incoming, &mut connections),
+                Some(Ok(incoming)) => accept(&shared, &node, listener, incoming, &mut connections),
                 Some(Err(error)) => {
                     // Out of file descriptors, mostly: going on at once would only spin.
                     tracing::warn!(broker = node.id, "cannot accept: {error}");
@@ -78,16 +82,22 @@ pub(crate) async fn run(
             },
         }
     }
-    drop(listener);
+    drop(accepting);
     connections.shutdown().await;
 }
 
-fn accept(shared: &Arc<Shared>, node: &Arc<Node>, incoming: Incoming, connections: &mut JoinSet<()>) {
+fn accept(
+    shared: &Arc<Shared>,
+    node: &Arc<Node>,
+    listener: usize,
+    incoming: Incoming,
+    connections: &mut JoinSet<()>,
+) {
     let peer = match &incoming {
         Incoming::Tcp(_, peer) => Some(*peer),
         Incoming::Memory(_) => None,
     };
-    let Some(slot) = node.admit(peer, &shared.image().configs) else {
+    let Some(slot) = node.admit(listener, peer, &shared.image().configs) else {
         tracing::debug!(broker = node.id, ?peer, "too many connections: refused one");
         return;
     };
@@ -98,10 +108,10 @@ fn accept(shared: &Arc<Shared>, node: &Arc<Node>, incoming: Incoming, connection
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!("cannot set TCP_NODELAY: {error}");
             }
-            connections.spawn(connection::serve(shared, slot, stream));
+            connections.spawn(handshake::serve(shared, slot, stream));
         }
         Incoming::Memory(stream) => {
-            connections.spawn(connection::serve(shared, slot, stream));
+            connections.spawn(handshake::serve(shared, slot, stream));
         }
     }
 }

@@ -19,7 +19,10 @@ pub(super) async fn write_all<W: AsyncWrite + Unpin>(to: &mut W, parts: &mut [By
         while parts.get(first).is_some_and(Bytes::is_empty) {
             first += 1;
         }
-        let Some(rest) = parts.get_mut(first..).filter(|rest| !rest.is_empty()) else { return Ok(()) };
+        let Some(rest) = parts.get_mut(first..).filter(|rest| !rest.is_empty()) else {
+            // TLS may hold the end of what it took.
+            return timeout(STALLED, to.flush()).await?;
+        };
         let mut slices = [IoSlice::new(&[]); SLICES];
         for (slice, part) in slices.iter_mut().zip(rest.iter()) {
             *slice = IoSlice::new(part);

@@ -426,7 +426,7 @@ fn respond(
             }
         })
         .collect();
-    let node_endpoints = endpoints(image, leaders);
+    let node_endpoints = endpoints(image, ctx.listener, leaders);
     let throttle_time_ms = ctx.injected.throttle().unwrap_or_default();
     let response = Response { partitions: &partitions, throttle_time_ms, node_endpoints: &node_endpoints };
     let mut out = BytesMut::new();
@@ -434,16 +434,19 @@ fn respond(
     Ok(out.freeze())
 }
 
-/// Where live leaders listen, each once.
-pub(crate) fn endpoints(image: &Image, mut leaders: Vec<i32>) -> Vec<NodeEndpoint<'_>> {
+/// Where live leaders listen for clients of this listener, each once.
+pub(crate) fn endpoints(image: &Image, listener: usize, mut leaders: Vec<i32>) -> Vec<NodeEndpoint<'_>> {
     leaders.sort_unstable();
     leaders.dedup();
     let live = leaders.into_iter().filter_map(|id| image.live_broker(id));
-    live.map(|broker| NodeEndpoint {
-        node_id: broker.id,
-        host: &broker.address.host,
-        port: i32::from(broker.address.port),
-        rack: broker.rack.as_deref(),
+    live.map(|broker| {
+        let address = broker.address_at(listener);
+        NodeEndpoint {
+            node_id: broker.id,
+            host: &address.host,
+            port: i32::from(address.port),
+            rack: broker.rack.as_deref(),
+        }
     })
     .collect()
 }

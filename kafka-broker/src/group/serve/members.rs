@@ -50,11 +50,14 @@ fn coordinator_of(ctx: &RequestContext, key_type: i8, key: &StrBytes) -> Coordin
         return refused(ErrorCode::INVALID_REQUEST, "this broker coordinates groups only");
     }
     match ctx.image().coordinator(key) {
-        Some(broker) => answer
-            .with_node_id(BrokerId(broker.id))
-            .with_host(text(&*broker.address.host))
-            .with_port(i32::from(broker.address.port))
-            .with_error_message(None),
+        Some(broker) => {
+            let address = broker.address_at(ctx.listener);
+            answer
+                .with_node_id(BrokerId(broker.id))
+                .with_host(text(&*address.host))
+                .with_port(i32::from(address.port))
+                .with_error_message(None)
+        }
         None => refused(ErrorCode::COORDINATOR_NOT_AVAILABLE, ErrorCode::COORDINATOR_NOT_AVAILABLE.message()),
     }
 }
