@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use tower_layer::Layer;
 use tower_service::Service;
 
+use crate::auth::Sasl;
 use crate::cluster::Cluster;
 use crate::cluster::metadata::Metadata;
 use crate::cluster::refresh::Refresher;
@@ -295,6 +296,12 @@ impl ClientBuilder {
     ) -> Self {
         self.config.send_buffer_bytes = send.into();
         self.config.receive_buffer_bytes = receive.into();
+        self
+    }
+
+    /// Proves to brokers who the client is (`sasl.mechanism`, `sasl.jaas.config`). By default nothing is proved.
+    pub fn sasl(mut self, sasl: Sasl) -> Self {
+        self.config.sasl = Some(sasl);
         self
     }
 

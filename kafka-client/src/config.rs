@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use kafka_wire::address::NodeAddress;
 
+use crate::auth::Sasl;
 use crate::clock::FOREVER;
 use crate::error::{Error, Result};
 use crate::properties::{Setting, value};
@@ -51,6 +52,8 @@ pub struct ClientConfig {
     pub send_buffer_bytes: Option<usize>,
     /// `receive.buffer.bytes`: the size of the socket's receive buffer. By default the operating system decides.
     pub receive_buffer_bytes: Option<usize>,
+    /// `sasl.mechanism` and what it needs: how to prove to brokers who the client is. Nothing by default.
+    pub sasl: Option<Sasl>,
     /// The seed of every random choice, such as jitter, so that a test can repeat a run. Random by default.
     pub seed: Option<u64>,
 }
@@ -86,6 +89,7 @@ impl Default for ClientConfig {
             max_response_bytes: 100 * 1024 * 1024,
             send_buffer_bytes: None,
             receive_buffer_bytes: None,
+            sasl: None,
             seed: None,
         }
     }
@@ -147,7 +151,7 @@ impl ClientConfig {
                 return Err(Error::config(name, bytes, remedy));
             }
         }
-        Ok(())
+        self.sasl.as_ref().map_or(Ok(()), Sasl::validate)
     }
 
     /// Lowers durations that mean "for ever" to what can be added to any point in time.

@@ -101,6 +101,30 @@ pub enum ErrorKind {
         /// What the resolver said.
         source: std::io::Error,
     },
+    /// The broker does not accept who the client says it is, or did not prove who it is itself: correct the credentials,
+    /// the mechanism or the broker's listener. No broker is asked again for a while, see [`auth`](crate::auth).
+    Authentication {
+        /// Who refused, or was refused.
+        address: NodeAddress,
+        /// The SASL mechanism that was used.
+        mechanism: String,
+        /// The mechanisms that the broker offers, as far as it told.
+        offered: Vec<String>,
+        /// Kafka's error code, if it was the broker that refused.
+        code: Option<ErrorCode>,
+        /// The broker's own words, or what is wrong on this side of the connection.
+        message: String,
+    },
+    /// There are no credentials to show a broker at the moment, though there may be later: look at what provides them,
+    /// such as the identity provider.
+    NoCredentials {
+        /// The broker to be connected to.
+        address: NodeAddress,
+        /// The SASL mechanism that needs them.
+        mechanism: String,
+        /// What the provider said.
+        source: BoxError,
+    },
     /// A layer of the user's refused the request, which was not sent.
     Layer(BoxError),
     /// No broker leads the partition at the moment: too many of its replicas are down.
@@ -162,6 +186,7 @@ impl Error {
     pub fn error_code(&self) -> Option<ErrorCode> {
         match self.kind() {
             ErrorKind::Broker { code, .. } => Some(*code),
+            ErrorKind::Authentication { code, .. } => *code,
             ErrorKind::TimedOut { last: Some(last), .. } | ErrorKind::NoBroker { last: Some(last) } => {
                 last.error_code()
             }
@@ -178,6 +203,7 @@ impl Error {
             | ErrorKind::TimedOut { .. }
             | ErrorKind::Io { .. }
             | ErrorKind::Resolve { .. }
+            | ErrorKind::NoCredentials { .. }
             | ErrorKind::NoLeader(_)
             | ErrorKind::UnknownTopic(_)
             | ErrorKind::UnknownNode(_) => true,
@@ -185,6 +211,7 @@ impl Error {
             | ErrorKind::Protocol { .. }
             | ErrorKind::Encode(_)
             | ErrorKind::UnsupportedVersion { .. }
+            | ErrorKind::Authentication { .. }
             | ErrorKind::Layer(_)
             | ErrorKind::Closed => false,
         }
@@ -193,7 +220,7 @@ impl Error {
     /// Whether this handle is of no further use: closed, fenced off, or turned away by the cluster for good.
     pub fn is_fatal(&self) -> bool {
         match self.kind() {
-            ErrorKind::Closed => true,
+            ErrorKind::Closed | ErrorKind::Authentication { .. } => true,
             ErrorKind::Broker { code, .. } => matches!(
                 *code,
                 ErrorCode::SASL_AUTHENTICATION_FAILED
@@ -216,6 +243,7 @@ impl Error {
                 | ErrorKind::TimedOut { .. }
                 | ErrorKind::Io { .. }
                 | ErrorKind::Resolve { .. }
+                | ErrorKind::NoCredentials { .. }
         )
     }
 }
@@ -266,6 +294,16 @@ impl fmt::Display for Error {
             ErrorKind::TimedOut { what, after, .. } => write!(f, "{what}: timed out after {after:?}"),
             ErrorKind::Io { address, .. } => write!(f, "cannot reach {address}"),
             ErrorKind::Resolve { address, .. } => write!(f, "cannot resolve {}", address.host),
+            ErrorKind::Authentication { address, mechanism, offered, code, message } => {
+                write!(f, "authentication to {address} with {mechanism} failed: {message}")?;
+                if let Some(code) = code {
+                    write!(f, " ({code})")?;
+                }
+                if offered.is_empty() { Ok(()) } else { write!(f, "; it offers {}", offered.join(", ")) }
+            }
+            ErrorKind::NoCredentials { address, mechanism, .. } => {
+                write!(f, "no {mechanism} credentials to show {address} at the moment")
+            }
             ErrorKind::Layer(_) => f.write_str("a layer refused the request"),
             ErrorKind::NoLeader(partition) => write!(f, "no broker leads {partition} at the moment"),
             ErrorKind::UnknownTopic(topic) => write!(f, "the cluster has no topic {topic:?}"),
@@ -284,7 +322,7 @@ impl std::error::Error for Error {
                 Some(last)
             }
             ErrorKind::Io { source, .. } | ErrorKind::Resolve { source, .. } => Some(source),
-            ErrorKind::Layer(source) => Some(source.as_ref()),
+            ErrorKind::Layer(source) | ErrorKind::NoCredentials { source, .. } => Some(source.as_ref()),
             _ => None,
         }
     }
@@ -333,6 +371,24 @@ mod tests {
         assert!(!error(ErrorCode::TOPIC_AUTHORIZATION_FAILED).is_retriable());
         assert!(error(ErrorCode::PRODUCER_FENCED).is_fatal());
         assert_eq!(error(ErrorCode::PRODUCER_FENCED).error_code(), Some(ErrorCode::PRODUCER_FENCED));
+    }
+
+    #[test]
+    fn a_refusal_names_the_mechanism_what_the_broker_said_and_what_it_offers() {
+        let error = Error::new(ErrorKind::Authentication {
+            address: "kafka-1:9093".parse().unwrap(),
+            mechanism: "PLAIN".into(),
+            offered: vec!["SCRAM-SHA-256".into(), "OAUTHBEARER".into()],
+            code: Some(ErrorCode::UNSUPPORTED_SASL_MECHANISM),
+            message: "no such mechanism".into(),
+        });
+        assert_eq!(
+            error.to_string(),
+            "authentication to kafka-1:9093 with PLAIN failed: no such mechanism (UNSUPPORTED_SASL_MECHANISM (33)); \
+             it offers SCRAM-SHA-256, OAUTHBEARER"
+        );
+        assert!(error.is_fatal() && !error.is_retriable() && !error.is_transport());
+        assert_eq!(error.error_code(), Some(ErrorCode::UNSUPPORTED_SASL_MECHANISM));
     }
 
     #[test]
