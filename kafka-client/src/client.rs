@@ -26,6 +26,7 @@ use crate::net::transport::Transport;
 use crate::net::{Connection, Lane, Owner};
 use crate::properties::{self, Properties, PropertiesReport, Role};
 use crate::serde::BoxError;
+use crate::tls::{Tls, TlsConnector};
 use crate::types::NodeId;
 
 /// A cluster and the connections to it. Clones are handles to the same client; producers, consumers and admins are
@@ -305,6 +306,13 @@ impl ClientBuilder {
         self
     }
 
+    /// Encrypts connections, also those of a [`connector`](Self::connector) (`security.protocol`, `ssl.*`). Plaintext by
+    /// default.
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.config.tls = Some(tls);
+        self
+    }
+
     /// Makes every random choice, such as jitter, repeatable, for tests. Random by default.
     pub fn seed(mut self, seed: u64) -> Self {
         self.config.seed = Some(seed);
@@ -335,7 +343,8 @@ impl ClientBuilder {
         self
     }
 
-    /// The client. No connection is opened before it is used, so the cluster may be down.
+    /// The client. No connection is opened before it is used, so the cluster may be down; files with certificates are
+    /// read.
     ///
     /// # Errors
     /// [`Config`](ErrorKind::Config): the first setting that cannot work, its value, and what to give instead.
@@ -350,6 +359,10 @@ impl ClientBuilder {
             send_buffer: config.send_buffer_bytes,
             receive_buffer: config.receive_buffer_bytes,
         });
+        let transport = match &config.tls {
+            Some(tls) => transport.encrypted(TlsConnector::new(tls)?),
+            None => transport,
+        };
         let pool = Pool::new(&config, transport, self.layers, metrics.clone());
         let cluster = Arc::new(Cluster::new(config, pool));
         Ok(Client(Arc::new(Inner { refresher: Refresher::new(cluster.clone()), cluster, metrics })))

@@ -8,6 +8,7 @@ use crate::auth::Sasl;
 use crate::clock::FOREVER;
 use crate::error::{Error, Result};
 use crate::properties::{Setting, value};
+use crate::tls::Tls;
 
 /// The settings of a client, as they stand after [`ClientBuilder`](crate::ClientBuilder) checked them.
 ///
@@ -54,6 +55,8 @@ pub struct ClientConfig {
     pub receive_buffer_bytes: Option<usize>,
     /// `sasl.mechanism` and what it needs: how to prove to brokers who the client is. Nothing by default.
     pub sasl: Option<Sasl>,
+    /// `security.protocol` and `ssl.*`: how connections are encrypted. Not at all by default.
+    pub tls: Option<Tls>,
     /// The seed of every random choice, such as jitter, so that a test can repeat a run. Random by default.
     pub seed: Option<u64>,
 }
@@ -90,6 +93,7 @@ impl Default for ClientConfig {
             send_buffer_bytes: None,
             receive_buffer_bytes: None,
             sasl: None,
+            tls: None,
             seed: None,
         }
     }

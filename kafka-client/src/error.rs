@@ -10,6 +10,7 @@ use kafka_wire::error::ProtocolError;
 use kafka_wire::error_code::ErrorCode;
 
 use crate::serde::BoxError;
+use crate::tls::TlsProblem;
 use crate::types::{NodeId, TopicPartition};
 
 /// The result of everything in this crate.
@@ -125,6 +126,15 @@ pub enum ErrorKind {
         /// What the provider said.
         source: BoxError,
     },
+    /// The two sides of a connection do not agree on TLS: a certificate, a name, or whether it is spoken at all.
+    Tls {
+        /// Who was at the other end.
+        address: NodeAddress,
+        /// What is wrong, and what to do about it.
+        problem: TlsProblem,
+        /// What was heard or found, in the words of the TLS library.
+        source: Option<std::io::Error>,
+    },
     /// A layer of the user's refused the request, which was not sent.
     Layer(BoxError),
     /// No broker leads the partition at the moment: too many of its replicas are down.
@@ -199,6 +209,7 @@ impl Error {
         match self.kind() {
             ErrorKind::Broker { code, .. } => code.is_retriable(),
             ErrorKind::NoBroker { last } => last.as_ref().is_none_or(Self::is_retriable),
+            ErrorKind::Tls { problem, .. } => problem.is_retriable(),
             ErrorKind::Disconnected { .. }
             | ErrorKind::TimedOut { .. }
             | ErrorKind::Io { .. }
@@ -221,6 +232,7 @@ impl Error {
     pub fn is_fatal(&self) -> bool {
         match self.kind() {
             ErrorKind::Closed | ErrorKind::Authentication { .. } => true,
+            ErrorKind::Tls { problem, .. } => !problem.is_retriable(),
             ErrorKind::Broker { code, .. } => matches!(
                 *code,
                 ErrorCode::SASL_AUTHENTICATION_FAILED
@@ -237,14 +249,15 @@ impl Error {
     /// Whether this is about the way to the broker, not about what it answered: the request may or may not have
     /// been carried out, and another broker may be asked.
     pub fn is_transport(&self) -> bool {
-        matches!(
-            self.kind(),
+        match self.kind() {
             ErrorKind::Disconnected { .. }
-                | ErrorKind::TimedOut { .. }
-                | ErrorKind::Io { .. }
-                | ErrorKind::Resolve { .. }
-                | ErrorKind::NoCredentials { .. }
-        )
+            | ErrorKind::TimedOut { .. }
+            | ErrorKind::Io { .. }
+            | ErrorKind::Resolve { .. }
+            | ErrorKind::NoCredentials { .. } => true,
+            ErrorKind::Tls { problem, .. } => problem.is_retriable(),
+            _ => false,
+        }
     }
 }
 
@@ -304,6 +317,9 @@ impl fmt::Display for Error {
             ErrorKind::NoCredentials { address, mechanism, .. } => {
                 write!(f, "no {mechanism} credentials to show {address} at the moment")
             }
+            ErrorKind::Tls { address, problem, .. } => {
+                write!(f, "no secure connection to {address}: {problem}")
+            }
             ErrorKind::Layer(_) => f.write_str("a layer refused the request"),
             ErrorKind::NoLeader(partition) => write!(f, "no broker leads {partition} at the moment"),
             ErrorKind::UnknownTopic(topic) => write!(f, "the cluster has no topic {topic:?}"),
@@ -323,6 +339,7 @@ impl std::error::Error for Error {
             }
             ErrorKind::Io { source, .. } | ErrorKind::Resolve { source, .. } => Some(source),
             ErrorKind::Layer(source) | ErrorKind::NoCredentials { source, .. } => Some(source.as_ref()),
+            ErrorKind::Tls { source: Some(source), .. } => Some(source),
             _ => None,
         }
     }

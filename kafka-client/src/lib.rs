@@ -27,6 +27,8 @@
 //!
 //! | feature | brings |
 //! |---|---|
+//! | `ring` (default), `aws-lc-rs` | the cryptography of [`tls`]; aws-lc-rs if both are on |
+//! | `encrypted-keys` | private keys for mutual TLS that have a password |
 //! | `json` | `serde::Json`, any serde type as a key or value |
 //! | `zstd` | the C library for zstd: faster than the pure-Rust default, and every level |
 
@@ -42,6 +44,7 @@ mod net;
 pub mod properties;
 pub mod raw;
 pub mod serde;
+pub mod tls;
 pub mod types;
 
 pub use client::{Client, ClientBuilder};

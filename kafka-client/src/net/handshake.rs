@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::driver::{ReadyStream, throttle_time};
 use super::transport::BoxStream;
 use crate::error::{Error, ErrorKind, Result};
+use crate::tls;
 use crate::types::NodeId;
 
 /// How often the broker may ask for another version of the question.
@@ -145,11 +146,11 @@ pub(crate) async fn shake_hands(
     let mut decoder = FrameDecoder::new(MAX_FRAME_BEFORE_READY);
     let mut received = BytesMut::new();
     let mut negotiation = Negotiation::new();
-    let protocol = |source| Error::from(ErrorKind::Protocol { address: address.clone(), source });
+    let protocol = |source| tls::protocol_error(address, source);
     for correlation_id in 0.. {
         let version = negotiation.version;
         let frame = question(version, correlation_id, client_id).map_err(ErrorKind::Encode)?;
-        let failed = |error: std::io::Error| Error::disconnected(address.clone(), error.to_string());
+        let failed = |error| tls::stream_error(address, error);
         stream.write_all(&frame).await.map_err(failed)?;
         stream.flush().await.map_err(failed)?;
         let frame = loop {

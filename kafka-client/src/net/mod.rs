@@ -14,6 +14,7 @@ pub use connection::Connection;
 pub use pool::Owner;
 pub use request::{BrokerRequest, BrokerResponse, Lane, Progress};
 pub use service::BrokerService;
+pub(crate) use transport::BoxStream;
 
 #[cfg(test)]
 mod tests;

@@ -18,6 +18,7 @@ use tower_service::Service;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::serde::BoxError;
+use crate::tls::TlsConnector;
 
 /// How long an address has for itself before the next one is tried beside it: RFC 8305's recommendation.
 const HEAD_START: Duration = Duration::from_millis(250);
@@ -38,6 +39,8 @@ pub(crate) enum Transport {
     Tcp { send_buffer: Option<usize>, receive_buffer: Option<usize> },
     /// The user's way. The mutex only makes it shareable: it is held while the service is cloned.
     User(Mutex<BoxCloneService<NodeAddress, BoxStream, BoxError>>),
+    /// TLS over one of the others.
+    Tls(Box<Self>, TlsConnector),
 }
 
 impl Transport {
@@ -53,14 +56,23 @@ impl Transport {
         Self::User(Mutex::new(BoxCloneService::new(boxed)))
     }
 
+    /// The same streams, encrypted.
+    pub(crate) fn encrypted(self, tls: TlsConnector) -> Self {
+        Self::Tls(Box::new(self), tls)
+    }
+
     /// Opens a stream to `address`. `failures` is the number of attempts that failed since the last success: each
     /// begins with another of the addresses, in case the first one accepts connections and then does nothing.
     ///
     /// # Errors
-    /// The name cannot be resolved, or no address could be connected to.
+    /// The name cannot be resolved, no address could be connected to, or the two sides do not agree on TLS.
     pub(crate) async fn connect(&self, address: &NodeAddress, failures: u32) -> Result<BoxStream> {
         let (send_buffer, receive_buffer) = match self {
             Self::Tcp { send_buffer, receive_buffer } => (*send_buffer, *receive_buffer),
+            Self::Tls(inner, tls) => {
+                let stream = Box::pin(inner.connect(address, failures)).await?;
+                return tls.connect(address, stream).await;
+            }
             Self::User(connector) => {
                 let connector = connector.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 return connector.oneshot(address.clone()).await.map_err(|error| io_error(address, error));
@@ -87,6 +99,7 @@ impl fmt::Debug for Transport {
         f.write_str(match self {
             Self::Tcp { .. } => "Tcp",
             Self::User(_) => "User",
+            Self::Tls(..) => "Tls",
         })
     }
 }

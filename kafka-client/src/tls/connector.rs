@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
 
 use super::Tls;
 use super::problem::{self, TlsProblem};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::net::BoxStream;
 
 /// What rustls reads at once is 4 KiB, a quarter of a full record: this asks the operating system for four records.

@@ -37,6 +37,7 @@ pub(crate) use self::connector::TlsConnector;
 pub use self::problem::TlsProblem;
 pub(crate) use self::problem::{protocol_error, stream_error};
 use self::source::Source;
+use crate::auth::Secret;
 
 /// How connections are encrypted, whom they trust and who we are; given to
 /// [`ClientBuilder::tls`](crate::ClientBuilder::tls).
@@ -46,6 +47,7 @@ use self::source::Source;
 pub struct Tls {
     trust: Trust,
     identity: Option<Identity>,
+    key_password: Option<Secret>,
     server_name: Option<String>,
     versions: Option<Vec<TlsVersion>>,
     any_name: bool,
@@ -106,7 +108,7 @@ impl Tls {
     }
 
     fn new(trust: Trust) -> Self {
-        Self { trust, identity: None, server_name: None, versions: None, any_name: false }
+        Self { trust, identity: None, key_password: None, server_name: None, versions: None, any_name: false }
     }
 
     /// Shows this certificate, followed by those that lead to its authority, to brokers that ask for one (mutual TLS);
@@ -122,6 +124,13 @@ impl Tls {
     #[must_use]
     pub fn identity_pem_files(mut self, chain: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         self.identity = Some(Identity { chain: Source::File(chain.into()), key: Source::File(key.into()) });
+        self
+    }
+
+    /// Decrypts the identity's key, if it is encrypted PKCS#8, with this password. Needs the feature `encrypted-keys`.
+    #[must_use]
+    pub fn key_password(mut self, password: impl Into<Secret>) -> Self {
+        self.key_password = Some(password.into());
         self
     }
 

@@ -3,6 +3,8 @@
 use rustls_pki_types::pem::{PemObject as _, SectionKind};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::auth::Secret;
+
 /// Every certificate in the text, in its order.
 ///
 /// # Errors
@@ -22,7 +24,7 @@ pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, S
 ///
 /// # Errors
 /// The remedy: there is none, or it cannot be decrypted.
-pub(super) fn private_key(pem: &[u8], password: Option<&str>) -> Result<PrivateKeyDer<'static>, String> {
+pub(super) fn private_key(pem: &[u8], password: Option<&Secret>) -> Result<PrivateKeyDer<'static>, String> {
     if has_section(pem, b"ENCRYPTED PRIVATE KEY") {
         return decrypt(pem, password);
     }
@@ -43,8 +45,36 @@ pub(super) fn private_key(pem: &[u8], password: Option<&str>) -> Result<PrivateK
     ))
 }
 
+#[cfg(feature = "encrypted-keys")]
+fn decrypt(pem: &[u8], password: Option<&Secret>) -> Result<PrivateKeyDer<'static>, String> {
+    use pkcs8::{EncryptedPrivateKeyInfoRef, SecretDocument};
+
+    let Some(password) = password else {
+        return Err("the key is encrypted: give its password (ssl.key.password)".to_owned());
+    };
+    let text = std::str::from_utf8(pem).map_err(|_| "give PEM, which is text".to_owned())?;
+    // The file may hold certificates too.
+    let section = text.find(ENCRYPTED_BEGIN).map_or(text, |begin| &text[begin..]);
+    let section = section.find(ENCRYPTED_END).map_or(section, |end| &section[..end + ENCRYPTED_END.len()]);
+    let unreadable = "give encrypted PKCS#8 in PEM, as `openssl pkcs8 -topk8 -v2 aes-256-cbc` writes it";
+    let (_, encrypted) = SecretDocument::from_pem(section).map_err(|_| unreadable.to_owned())?;
+    let encrypted =
+        EncryptedPrivateKeyInfoRef::try_from(encrypted.as_bytes()).map_err(|_| unreadable.to_owned())?;
+    let key = encrypted.decrypt(password.expose()).map_err(|_| {
+        "the password does not decrypt the key, or it is encrypted in another way than PBES2 with AES and SHA-2 or \
+         scrypt: openssl pkcs8 -topk8 -v2 aes-256-cbc -in KEY -out NEWKEY"
+            .to_owned()
+    })?;
+    Ok(PrivateKeyDer::Pkcs8(key.as_bytes().to_vec().into()))
+}
+
+#[cfg(feature = "encrypted-keys")]
+const ENCRYPTED_BEGIN: &str = "-----BEGIN ENCRYPTED PRIVATE KEY-----";
+#[cfg(feature = "encrypted-keys")]
+const ENCRYPTED_END: &str = "-----END ENCRYPTED PRIVATE KEY-----";
+
 #[cfg(not(feature = "encrypted-keys"))]
-fn decrypt(_pem: &[u8], _password: Option<&str>) -> Result<PrivateKeyDer<'static>, String> {
+fn decrypt(_pem: &[u8], _password: Option<&Secret>) -> Result<PrivateKeyDer<'static>, String> {
     Err("the key is encrypted: turn on kafka-client's feature `encrypted-keys`, or decrypt the key once: \
          openssl pkcs8 -in KEY -out NEWKEY"
         .to_owned())

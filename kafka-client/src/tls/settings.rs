@@ -86,7 +86,7 @@ impl Tls {
         let certificates = pem::certificates(chain)
             .map_err(|remedy| Error::config(self.chain_setting(), identity.chain.shown(), remedy))?;
         let bad_key = |remedy: String| Error::config(self.key_setting(), identity.key.shown(), remedy);
-        let key = pem::private_key(key, None).map_err(bad_key)?;
+        let key = pem::private_key(key, self.key_password.as_ref()).map_err(bad_key)?;
         let config = builder.with_client_auth_cert(certificates, key).map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => {
                 bad_key("give the key that belongs to the certificate".into())

@@ -1,0 +1,121 @@
+//! Brokers that are as they should be.
+
+use kafka_client::tls::TlsVersion;
+
+use super::*;
+use crate::front::{mutual, server, server_of};
+
+#[tokio::test]
+async fn a_broker_whose_authority_is_trusted_is_used() {
+    let cluster = cluster().await;
+    println!("{}", cluster.bootstrap());
+    let authority = Authority::new("ca");
+    let listener = Listener::new(server(&authority.issue(HOSTS)));
+    let client = connect(&cluster, listener.before(&cluster), Tls::roots_pem(authority.pem)).await.unwrap();
+    assert_eq!(client.metadata().brokers().len(), 1);
+    assert_eq!(listener.seen().versions[0], rustls::ProtocolVersion::TLSv1_3);
+}
+
+#[tokio::test]
+async fn later_connections_resume_the_session_of_the_first() {
+    let cluster = cluster().await;
+    let authority = Authority::new("ca");
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let listener = Listener::new(server_of(&authority.issue(HOSTS), &[version], None));
+        let tls = Tls::roots_pem(authority.pem.clone());
+        let client = connect(&cluster, listener.before(&cluster), tls).await.unwrap();
+        let owner = client.owner();
+        for lane in [kafka_client::raw::Lane::Produce, kafka_client::raw::Lane::Fetch] {
+            client.connection(1, lane, &owner).await.unwrap();
+        }
+        let seen = listener.seen();
+        assert!(!seen.resumed[0]);
+        assert!(
+            seen.resumed.len() > 2 && seen.resumed[2..].iter().all(|resumed| *resumed),
+            "{:?}",
+            seen.resumed
+        );
+    }
+}
+
+#[tokio::test]
+async fn only_the_versions_that_were_asked_for_are_spoken() {
+    let cluster = cluster().await;
+    let authority = Authority::new("ca");
+    let identity = authority.issue(HOSTS);
+    let only = |version| Tls::roots_pem(authority.pem.clone()).versions([version]);
+    let listener = Listener::new(server(&identity));
+    connect(&cluster, listener.before(&cluster), only(TlsVersion::Tls12)).await.unwrap();
+    assert_eq!(listener.seen().versions[0], rustls::ProtocolVersion::TLSv1_2);
+    let old = Listener::new(server_of(&identity, &[&rustls::version::TLS12], None));
+    let error = first_failure(old.before(&cluster), Some(only(TlsVersion::Tls13))).await;
+    assert!(matches!(problem(&error), TlsProblem::Incompatible { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_certificate_is_checked_for_the_ip_address_that_was_dialled() {
+    let authority = Authority::new("ca");
+    let cluster = cluster().await;
+    let listener = Listener::new(server(&authority.issue(&["127.0.0.1", "::1"])));
+    for bootstrap in ["127.0.0.1:9093", "[::1]:9093"] {
+        let builder = Client::builder(bootstrap).connector(listener.before(&cluster));
+        let client = builder.tls(Tls::roots_pem(authority.pem.clone())).build().unwrap();
+        let before = listener.seen().versions.len();
+        // The listener is reached; the broker behind it is at another address.
+        let deadline = tokio::time::Instant::now() + Duration::from_millis(200);
+        let call = client.request(kafka_client::raw::Route::Any).deadline(deadline);
+        let _ = call.send(|_| Ok(MetadataRequest::default())).await;
+        assert!(listener.seen().versions.len() > before, "{bootstrap}");
+    }
+}
+
+#[tokio::test]
+async fn the_name_that_is_checked_can_be_another_than_the_one_that_is_dialled() {
+    let cluster = cluster().await;
+    let authority = Authority::new("ca");
+    let listener = Listener::new(server(&authority.issue(&["kafka.example"])));
+    let tls = Tls::roots_pem(authority.pem).server_name("kafka.example");
+    connect(&cluster, listener.before(&cluster), tls).await.unwrap();
+    assert_eq!(listener.seen().names[0].as_deref(), Some("kafka.example"));
+}
+
+#[tokio::test]
+async fn a_broker_that_demands_a_certificate_gets_it() {
+    let cluster = cluster().await;
+    let authority = Authority::new("ca");
+    let listener = Listener::new(mutual(&authority.issue(HOSTS), &authority));
+    let me = authority.issue(&[]);
+    let tls = Tls::roots_pem(authority.pem.clone()).identity_pem(me.chain, me.key);
+    connect(&cluster, listener.before(&cluster), tls).await.unwrap();
+    assert!(listener.seen().client_certificates > 0);
+}
+
+#[tokio::test]
+async fn the_users_own_configuration_is_used_as_it_is() {
+    let cluster = cluster().await;
+    let authority = Authority::new("ca");
+    let listener = Listener::new(server(&authority.issue(HOSTS)));
+    let mut roots = rustls::RootCertStore::empty();
+    let pem = authority.pem.as_bytes();
+    roots.add(rustls_pki_types::pem::PemObject::from_pem_slice(pem).unwrap()).unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = std::sync::Arc::new(builder.unwrap().with_root_certificates(roots).with_no_client_auth());
+    connect(&cluster, listener.before(&cluster), Tls::with_rustls(config.clone())).await.unwrap();
+    let error = Client::builder("broker-1:1").tls(Tls::with_rustls(config).versions([])).build().unwrap_err();
+    assert!(error.to_string().contains("used as it is"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_dangerous_has_to_be_called_so() {
+    let cluster = cluster().await;
+    let authority = Authority::new("ca");
+    let other_name = Listener::new(server(&authority.issue(&["elsewhere"])));
+    let tls = Tls::roots_pem(authority.pem.clone()).dangerous_accept_any_server_name();
+    connect(&cluster, other_name.before(&cluster), tls.clone()).await.unwrap();
+    let of_nobody = Listener::new(server(&self_signed(&["elsewhere"])));
+    let error = first_failure(of_nobody.before(&cluster), Some(tls)).await;
+    assert_eq!(problem(&error), &TlsProblem::UnknownIssuer);
+    let anything = Tls::dangerous_accept_any_certificate();
+    connect(&cluster, of_nobody.before(&cluster), anything).await.unwrap();
+}
