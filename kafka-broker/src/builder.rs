@@ -6,12 +6,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use kafka_wire::address::NodeAddress;
+use kafka_wire::error_code::ErrorCode;
 use tokio::net::TcpSocket;
 
+use crate::acl::Acl;
 use crate::clock::Clock;
 use crate::cluster::{Cluster, Place, Spot};
 use crate::config::{self, BrokerConfigs};
-use crate::controller::{Controller, NewTopic};
+use crate::controller::{Controller, NewTopic, Refusal};
 use crate::image::Broker;
 use crate::listener::{ClientAuth, Listener, ListenerSpec, SaslMechanism, SecurityProtocol};
 use crate::net::{Accepting, MemoryConnector};
@@ -62,6 +64,8 @@ pub struct ClusterBuilder {
     racks: Vec<String>,
     configs: Vec<(String, String)>,
     topics: Vec<NewTopic>,
+    super_users: Vec<String>,
+    acls: Vec<Acl>,
     wall_ms: Option<i64>,
     seed: Option<u64>,
     listeners: Vec<ListenerSpec>,
@@ -80,6 +84,8 @@ impl ClusterBuilder {
             racks: Vec::new(),
             configs: Vec::new(),
             topics: Vec::new(),
+            super_users: Vec::new(),
+            acls: Vec::new(),
             wall_ms: None,
             seed: None,
             listeners: Vec::new(),
@@ -125,6 +131,21 @@ impl ClusterBuilder {
     #[must_use]
     pub fn racks<R: Into<String>>(mut self, racks: impl IntoIterator<Item = R>) -> Self {
         self.racks = racks.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Lets a principal, such as `User:admin`, do everything, whatever access control lists say. Turns the authorizer on:
+    /// others may do only what an [`Acl`] allows.
+    #[must_use]
+    pub fn super_user(mut self, principal: impl Into<String>) -> Self {
+        self.super_users.push(principal.into());
+        self
+    }
+
+    /// An access control list that exists from the start. Turns the authorizer on.
+    #[must_use]
+    pub fn acl(mut self, acl: Acl) -> Self {
+        self.acls.push(acl);
         self
     }
 
@@ -248,6 +269,16 @@ impl ClusterBuilder {
         });
         let rng = self.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
         let controller = Controller::new(brokers.collect(), configs, rng);
+        for acl in self.acls {
+            let described = acl.to_string();
+            let checked = acl
+                .check()
+                .map(|()| acl)
+                .map_err(|message| Refusal::new(ErrorCode::INVALID_REQUEST, message));
+            for outcome in controller.create_acls(vec![checked]) {
+                outcome.map_err(|refusal| StartError::config("acl", &described, refusal.message))?;
+            }
+        }
         for topic in self.topics {
             let numbers = (topic.partitions.unwrap_or_default(), topic.replication.unwrap_or_default());
             let described = format!("{}:{}:{}", topic.name, numbers.0, numbers.1);
@@ -272,6 +303,14 @@ impl ClusterBuilder {
             let def = config::broker_config(name).ok_or_else(unknown)?;
             def.check(value).map_err(|remedy| StartError::config(name, value, remedy))?;
             fixed.insert(name.clone(), value.clone());
+        }
+        if !self.super_users.is_empty() || !self.acls.is_empty() {
+            fixed.entry("authorizer.class.name".into()).or_insert_with(|| config::AUTHORIZER.into());
+        }
+        if !self.super_users.is_empty() {
+            let set = fixed.entry("super.users".into()).or_default();
+            let all = set.split(';').chain(self.super_users.iter().map(String::as_str));
+            *set = all.filter(|user| !user.is_empty()).collect::<Vec<_>>().join(";");
         }
         Ok(BrokerConfigs { fixed, dynamic: BTreeMap::new() })
     }

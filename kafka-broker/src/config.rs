@@ -69,6 +69,9 @@ const CODECS: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "prod
 const CLIENT_AUTH: &[&str] = &["none", "requested", "required"];
 const MECHANISMS: &[&str] = &["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"];
 const POLICIES: &[&str] = &["compact", "delete"];
+/// What Kafka calls the one authorizer that there is.
+pub(crate) const AUTHORIZER: &str = "org.apache.kafka.metadata.authorizer.StandardAuthorizer";
+const AUTHORIZERS: &[&str] = &["", AUTHORIZER];
 const TIMESTAMP_TYPES: &[&str] = &["CreateTime", "LogAppendTime"];
 
 /// Every setting of a topic, by name. Those about disks, cleaning and retention are kept and described, not acted on.
@@ -130,6 +133,9 @@ pub(crate) static TOPIC_CONFIGS: &[ConfigDef] = &[
 
 /// Every setting of a broker, by name. Where the default is not Kafka's, a comment says why.
 pub(crate) static BROKER_CONFIGS: &[ConfigDef] = &[
+    fixed("allow.everyone.if.no.acl.found", "false", Kind::Boolean),
+    // One name turns the authorizer on, as the only one there is.
+    fixed("authorizer.class.name", "", Kind::OneOf(AUTHORIZERS)),
     fixed("auto.create.topics.enable", "true", Kind::Boolean),
     dynamic("compression.gzip.level", "-1", Kind::Int(-1)),
     dynamic("compression.lz4.level", "9", Kind::Int(1)),
@@ -186,6 +192,8 @@ pub(crate) static BROKER_CONFIGS: &[ConfigDef] = &[
     fixed("sasl.enabled.mechanisms", "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512", Kind::List(MECHANISMS)),
     fixed("socket.request.max.bytes", "104857600", Kind::Int(1024)),
     fixed("ssl.client.auth", "none", Kind::OneOf(CLIENT_AUTH)),
+    // Divided by semicolons, as the names of certificates have commas.
+    fixed("super.users", "", Kind::Text),
     dynamic("unclean.leader.election.enable", "false", Kind::Boolean),
 ];
 

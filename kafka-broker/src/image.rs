@@ -6,6 +6,7 @@ use std::sync::Arc;
 use kafka_wire::address::NodeAddress;
 use uuid::Uuid;
 
+use crate::acl::Authorizer;
 use crate::config::{BrokerConfigs, TopicConfig};
 use crate::partition::Partition;
 
@@ -24,6 +25,8 @@ pub(crate) struct Image {
     pub(crate) topics: BTreeMap<Arc<str>, Arc<Topic>>,
     pub(crate) topic_names: HashMap<Uuid, Arc<str>>,
     pub(crate) configs: Arc<BrokerConfigs>,
+    /// What decides who may do what; `None` lets everybody do everything.
+    pub(crate) authorizer: Option<Arc<Authorizer>>,
     /// Groups whose coordinator was moved away from where they hash to.
     pub(crate) moved_coordinators: BTreeMap<String, i32>,
 }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use kafka_wire::acl::{AclOperation, ResourceType};
 use kafka_wire::error_code::ErrorCode;
 use kafka_wire::messages::{InitProducerIdRequest, InitProducerIdResponse, ProducerId};
 
@@ -13,6 +14,15 @@ pub(crate) async fn handle(ctx: &RequestContext, request: InitProducerIdRequest)
             InitProducerIdResponse::default().with_producer_id(ProducerId(-1)).with_producer_epoch(-1);
         nobody.with_error_code(code.0)
     };
+    let may_write = match &request.transactional_id {
+        Some(id) => ctx.authorize(AclOperation::Write, ResourceType::TransactionalId, id),
+        // Whoever may write to some topic may do so idempotently (KIP-679).
+        None if ctx.may_with_some(AclOperation::Write, ResourceType::Topic) => Ok(()),
+        None => ctx.authorize_cluster(AclOperation::IdempotentWrite),
+    };
+    if let Err(code) = may_write {
+        return refused(code);
+    }
     match request.transactional_id {
         Some(id) if id.is_empty() => refused(ErrorCode::INVALID_REQUEST),
         // This broker has no transactions, and does not advertise the APIs for them.

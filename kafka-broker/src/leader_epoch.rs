@@ -1,5 +1,6 @@
 //! OffsetForLeaderEpoch: where a leader epoch ended, by which a consumer notices that the log was truncated (KIP-320).
 
+use kafka_wire::acl::AclOperation;
 use kafka_wire::error_code::ErrorCode;
 use kafka_wire::messages::offset_for_leader_epoch_request::OffsetForLeaderPartition;
 use kafka_wire::messages::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult};
@@ -14,9 +15,14 @@ pub(crate) async fn handle(
     ctx: &RequestContext,
     request: OffsetForLeaderEpochRequest,
 ) -> OffsetForLeaderEpochResponse {
+    // Followers ask as well.
+    let is_broker = ctx.authorize_cluster(AclOperation::ClusterAction).is_ok();
     let topics = request.topics.into_iter().map(|topic| {
+        let authorized =
+            if is_broker { Ok(()) } else { ctx.authorize_topic(AclOperation::Describe, &topic.topic) };
         let ends = topic.partitions.iter().map(|asked| {
-            let (code, (epoch, end)) = match end_of(ctx, &topic.topic, asked) {
+            let end = authorized.and_then(|()| end_of(ctx, &topic.topic, asked));
+            let (code, (epoch, end)) = match end {
                 Ok(end) => (ErrorCode::NONE, end),
                 Err(code) => (code, (UNDEFINED, UNDEFINED_OFFSET)),
             };

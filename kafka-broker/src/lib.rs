@@ -2,6 +2,7 @@
 
 pub mod group;
 
+mod acl;
 mod admin;
 mod api_versions;
 mod builder;
@@ -38,6 +39,7 @@ mod wire_test;
 #[cfg(test)]
 mod wire_traps;
 
+pub use acl::{Acl, ResourcePattern};
 pub use builder::{ClusterBuilder, StartError};
 pub use cluster::{ChangeError, Cluster};
 pub use fault::{Fault, FaultGuard, Matcher, on, on_any};
@@ -47,5 +49,7 @@ pub use net::MemoryConnector;
 pub use tls::{CertificateSpec, Identity, ServerTls, TestCa};
 pub use tokens::{TokenError, TokenIssuer};
 
+/// What access control lists are made of.
+pub use kafka_wire::acl::{AclOperation, PatternType, PermissionType, ResourceType};
 /// What fault rules are made of.
 pub use kafka_wire::{Api, ErrorCode};

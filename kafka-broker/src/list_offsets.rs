@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use kafka_wire::acl::AclOperation;
 use kafka_wire::compression::{Compression, Decompressor};
 use kafka_wire::error_code::ErrorCode;
 use kafka_wire::messages::list_offsets_request::ListOffsetsPartition;
@@ -78,6 +79,7 @@ fn named_twice(request: &ListOffsetsRequest) -> HashMap<(TopicName, i32), bool> 
 }
 
 async fn find(ctx: &RequestContext, topic: &str, asked: &ListOffsetsPartition) -> Result<Found, ErrorCode> {
+    ctx.authorize_topic(AclOperation::Describe, topic)?;
     ctx.injected_error(Stage::Before, topic, asked.partition_index)?;
     let mut since = 0;
     let found = loop {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use kafka_wire::acl::{AclOperation, ResourceType};
 use kafka_wire::error_code::ErrorCode;
 use kafka_wire::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
@@ -14,10 +15,6 @@ use crate::fault::Stage;
 use crate::image::{Image, NO_NODE, PartitionImage, Topic};
 use crate::shared::RequestContext;
 
-/// What a client may do with a topic and with the cluster where nobody restricts it, as bits by operation.
-pub(crate) const TOPIC_OPERATIONS: i32 = operations(&[3, 4, 5, 6, 7, 8, 10, 11]);
-pub(crate) const CLUSTER_OPERATIONS: i32 = operations(&[5, 7, 8, 9, 10, 11, 12]);
-
 pub(crate) async fn handle(ctx: &RequestContext, request: MetadataRequest) -> MetadataResponse {
     let wanted = match &request.topics {
         // Version 0 had no null: there an empty list means all topics.
@@ -25,43 +22,62 @@ pub(crate) async fn handle(ctx: &RequestContext, request: MetadataRequest) -> Me
         Some(topics) if topics.is_empty() && ctx.version == 0 => None,
         Some(topics) => Some(topics),
     };
+    let sees = |name: &str| ctx.authorize_topic(AclOperation::Describe, name).is_ok();
     // As it was before any topic is created: Kafka creates in the background, and calls the topic unknown in this answer.
     let image = ctx.image();
+    let mut may_not_create = BTreeSet::new();
     if request.allow_auto_topic_creation || ctx.version < 4 {
         let by_name = wanted.into_iter().flatten().filter(|topic| topic.topic_id.is_nil());
-        for name in by_name.filter_map(|topic| topic.name.as_ref()) {
-            auto_create(ctx, &image, name);
+        for name in by_name.filter_map(|topic| topic.name.as_ref()).filter(|name| sees(name)) {
+            if auto_create(ctx, &image, name).is_err() {
+                may_not_create.insert(name);
+            }
         }
     }
-    let operations = if request.include_topic_authorized_operations { TOPIC_OPERATIONS } else { i32::MIN };
+    let operations = |name: &str| match request.include_topic_authorized_operations {
+        true => ctx.authorized_operations(ResourceType::Topic, name),
+        false => i32::MIN,
+    };
     let known = |topic: &Arc<Topic>| {
         let injected = |stage| ctx.injected.item_error(stage, &topic.name, None);
         let described = match injected(Stage::Before).or_else(|| injected(Stage::After)) {
             Some(code) => nothing_of(topic).with_error_code(code.0),
             None => describe(&image, topic),
         };
-        described.with_topic_authorized_operations(operations)
+        described.with_topic_authorized_operations(operations(&topic.name))
+    };
+    let refused = |code: ErrorCode, name: Option<&TopicName>, id| {
+        MetadataResponseTopic::default()
+            .with_error_code(code.0)
+            .with_name(name_of_unknown(ctx.version, name))
+            .with_topic_id(id)
     };
     // Once each, as in Kafka: a short request could otherwise ask for an answer that no memory holds.
     let mut asked = BTreeSet::new();
     let topics = match wanted {
-        None => image.topics.values().map(known).collect(),
+        None => image.topics.values().filter(|topic| sees(&topic.name)).map(known).collect(),
         Some(wanted) => wanted
             .iter()
             .filter(|topic| asked.insert((&topic.name, topic.topic_id)))
             .map(|asked| {
                 // Beside an id a name means nothing: Java sends an empty one.
                 let name = asked.name.as_ref().filter(|_| asked.topic_id.is_nil());
-                let (found, missing) = match name {
-                    Some(name) => (image.topic(name), unknown_name(&image, name)),
-                    None => (image.topic_by_id(asked.topic_id), ErrorCode::UNKNOWN_TOPIC_ID),
+                let denied = ErrorCode::TOPIC_AUTHORIZATION_FAILED;
+                let Some(name) = name else {
+                    return match image.topic_by_id(asked.topic_id) {
+                        // Whoever has the id may learn that it is one.
+                        Some(topic) if !sees(&topic.name) => refused(denied, None, asked.topic_id),
+                        Some(topic) => known(topic),
+                        None => refused(ErrorCode::UNKNOWN_TOPIC_ID, None, asked.topic_id),
+                    };
                 };
-                found.map_or_else(
+                if !sees(name) || may_not_create.contains(name) {
+                    return refused(denied, Some(name), asked.topic_id);
+                }
+                image.topic(name).map_or_else(
                     || {
-                        MetadataResponseTopic::default()
-                            .with_error_code(missing.0)
-                            .with_name(name_of_unknown(ctx.version, name))
-                            .with_topic_id(asked.topic_id)
+                        refused(unknown_name(&image, name), Some(name), asked.topic_id)
+                            .with_topic_authorized_operations(operations(name))
                     },
                     known,
                 )
@@ -76,8 +92,10 @@ pub(crate) async fn handle(ctx: &RequestContext, request: MetadataRequest) -> Me
             .with_port(i32::from(address.port))
             .with_rack(broker.rack.as_ref().map(|rack| StrBytes::from_string(rack.to_string())))
     });
-    let cluster_operations =
-        if request.include_cluster_authorized_operations { CLUSTER_OPERATIONS } else { i32::MIN };
+    let cluster_operations = match request.include_cluster_authorized_operations {
+        true => ctx.authorized_cluster_operations(),
+        false => i32::MIN,
+    };
     MetadataResponse::default()
         .with_brokers(brokers.collect())
         .with_cluster_id(Some(StrBytes::from_string(image.cluster_id.to_string())))
@@ -86,14 +104,17 @@ pub(crate) async fn handle(ctx: &RequestContext, request: MetadataRequest) -> Me
         .with_cluster_authorized_operations(cluster_operations)
 }
 
-/// Creates a topic that a client asked about, if the brokers allow that.
-fn auto_create(ctx: &RequestContext, image: &Image, name: &TopicName) {
+/// Creates a topic that a client asked about, if the brokers allow that; fails if they do and the client may not.
+fn auto_create(ctx: &RequestContext, image: &Image, name: &TopicName) -> Result<(), ErrorCode> {
     if image.topic(name).is_none() && image.configs.flag("auto.create.topics.enable") {
+        ctx.authorize_cluster(AclOperation::Create)
+            .or_else(|_| ctx.authorize_topic(AclOperation::Create, name))?;
         let new = NewTopic { name: name.to_string(), ..NewTopic::default() };
         if let Err(refusal) = ctx.shared.controller.create_topic(new, false) {
             tracing::debug!(topic = %name.as_str(), code = %refusal.code, "topic not created: {}", refusal.message);
         }
     }
+    Ok(())
 }
 
 fn describe(image: &Image, topic: &Arc<Topic>) -> MetadataResponseTopic {
@@ -129,16 +150,6 @@ fn unknown_name(image: &Image, name: &TopicName) -> ErrorCode {
 /// A topic asked for by an id that nobody knows has no name; versions before 12 cannot say so.
 fn name_of_unknown(version: i16, name: Option<&TopicName>) -> Option<TopicName> {
     name.cloned().or_else(|| (version < 12).then(TopicName::default))
-}
-
-const fn operations(bits: &[u32]) -> i32 {
-    let mut all = 0;
-    let mut at = 0;
-    while at < bits.len() {
-        all |= 1 << bits[at];
-        at += 1;
-    }
-    all
 }
 
 #[cfg(test)]

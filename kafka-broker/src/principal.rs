@@ -15,6 +15,14 @@ impl Principal {
         Self { kind: "User".into(), name: name.into() }
     }
 
+    /// Reads `User:alice`; what has no colon is a user's name.
+    pub(crate) fn parse(text: &str) -> Self {
+        match text.split_once(':') {
+            Some((kind, name)) => Self { kind: kind.into(), name: name.into() },
+            None => Self::user(text),
+        }
+    }
+
     /// Who a client is that has not said it: Kafka's `User:ANONYMOUS`.
     pub(crate) fn anonymous() -> Arc<Self> {
         static ANONYMOUS: LazyLock<Arc<Principal>> = LazyLock::new(|| Arc::new(Principal::user("ANONYMOUS")));

@@ -4,23 +4,29 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
+use kafka_wire::acl::AclOperation::{Alter, Delete, Describe, DescribeConfigs, Read};
 use kafka_wire::api::{Api, Request, VersionRange};
 use kafka_wire::error::{ProtocolError, ProtocolErrorKind};
 use kafka_wire::fetch::TopicRef;
 use kafka_wire::messages::*;
 
+use crate::acl::check::Access;
 use crate::admin::{cluster, configs, elections, reassignments, records, topics};
 use crate::controller::{LONGEST_NAME, MOST_PARTITIONS};
 use crate::fault::served::Served;
 use crate::fault::{Seen, Stage};
 use crate::group::serve::{groups, members, offsets};
 use crate::shared::RequestContext;
-use crate::{api_versions, fetch, init_producer_id, leader_epoch, list_offsets, metadata, produce, sasl};
+use crate::{
+    acl, api_versions, fetch, init_producer_id, leader_epoch, list_offsets, metadata, produce, sasl,
+};
 
 /// One line of the table.
 pub(crate) struct Route {
     pub(crate) api: Api,
-    serve: fn(RequestContext, Bytes) -> BoxFuture<'static, Result<Reply, ProtocolError>>,
+    /// What a client needs so that the API is served at all.
+    pub(crate) access: Access,
+    serve: fn(RequestContext, Bytes, Access) -> BoxFuture<'static, Result<Reply, ProtocolError>>,
 }
 
 /// What becomes of a request.
@@ -51,15 +57,17 @@ pub(crate) struct Answer {
 
 macro_rules! route {
     // Its body is walked by hand, and so are its faults.
-    (raw $api:ident, $serve:path) => {
-        Route { api: Api::$api, serve: |ctx, body| Box::pin($serve(ctx, body)) }
+    (raw $api:ident, $access:expr, $serve:path) => {
+        Route { api: Api::$api, access: $access, serve: |ctx, body, _| Box::pin($serve(ctx, body)) }
     };
-    ($request:ident, $handler:path) => {
+    ($request:ident, $access:expr, $handler:path) => {
         Route {
             api: <$request as Request>::API,
-            serve: |ctx, body| {
+            access: $access,
+            serve: |ctx, body, access| {
                 Box::pin(async move {
-                    serve_one::<$request>(ctx, body, async |ctx, request| $handler(ctx, request).await).await
+                    let handle = async |ctx: &RequestContext, request| $handler(ctx, request).await;
+                    serve_one::<$request>(ctx, body, access, handle).await
                 })
             },
         }
@@ -67,48 +75,53 @@ macro_rules! route {
 }
 
 macro_rules! routes {
-    ($($($name:ident)+ => $handler:path;)*) => {
+    ($([$($access:tt)+] $($name:ident)+ => $handler:path;)*) => {
         /// Every API that this broker serves, by ascending key.
-        pub(crate) static ROUTES: &[Route] = &[$(route!($($name)+, $handler)),*];
+        pub(crate) static ROUTES: &[Route] = &[$(route!($($name)+, Access::$($access)+, $handler)),*];
     };
 }
 
+// In brackets: what a client needs so that the API is served at all, if there is an authorizer.
+
 routes! {
-    raw Produce => produce::serve;
-    raw Fetch => fetch::serve;
-    ListOffsetsRequest => list_offsets::handle;
-    MetadataRequest => metadata::handle;
-    OffsetCommitRequest => offsets::commit;
-    OffsetFetchRequest => offsets::fetch;
-    FindCoordinatorRequest => members::find_coordinator;
-    JoinGroupRequest => members::join_group;
-    HeartbeatRequest => members::heartbeat;
-    LeaveGroupRequest => members::leave_group;
-    SyncGroupRequest => members::sync_group;
-    DescribeGroupsRequest => groups::describe;
-    ListGroupsRequest => groups::list;
-    SaslHandshakeRequest => sasl::handshake;
-    ApiVersionsRequest => api_versions::handle;
-    CreateTopicsRequest => topics::create;
-    DeleteTopicsRequest => topics::delete;
-    DeleteRecordsRequest => records::delete;
-    InitProducerIdRequest => init_producer_id::handle;
-    OffsetForLeaderEpochRequest => leader_epoch::handle;
-    DescribeConfigsRequest => configs::describe;
-    AlterConfigsRequest => configs::alter;
-    DescribeLogDirsRequest => records::describe_log_dirs;
-    SaslAuthenticateRequest => sasl::authenticate;
-    CreatePartitionsRequest => topics::create_partitions;
-    DeleteGroupsRequest => groups::delete;
-    ElectLeadersRequest => elections::elect;
-    IncrementalAlterConfigsRequest => configs::alter_incrementally;
-    AlterPartitionReassignmentsRequest => reassignments::alter;
-    ListPartitionReassignmentsRequest => reassignments::list;
-    OffsetDeleteRequest => offsets::delete;
-    DescribeClusterRequest => cluster::describe;
-    DescribeProducersRequest => records::describe_producers;
-    ListConfigResourcesRequest => configs::list_resources;
-    DescribeTopicPartitionsRequest => cluster::describe_topic_partitions;
+    [PerItem] raw Produce => produce::serve;
+    [PerItem] raw Fetch => fetch::serve;
+    [PerItem] ListOffsetsRequest => list_offsets::handle;
+    [PerItem] MetadataRequest => metadata::handle;
+    [Group(Read)] OffsetCommitRequest => offsets::commit;
+    [PerItem] OffsetFetchRequest => offsets::fetch;
+    [PerItem] FindCoordinatorRequest => members::find_coordinator;
+    [Group(Read)] JoinGroupRequest => members::join_group;
+    [Group(Read)] HeartbeatRequest => members::heartbeat;
+    [Group(Read)] LeaveGroupRequest => members::leave_group;
+    [Group(Read)] SyncGroupRequest => members::sync_group;
+    [PerItem] DescribeGroupsRequest => groups::describe;
+    [PerItem] ListGroupsRequest => groups::list;
+    [Free] SaslHandshakeRequest => sasl::handshake;
+    [Free] ApiVersionsRequest => api_versions::handle;
+    [PerItem] CreateTopicsRequest => topics::create;
+    [PerItem] DeleteTopicsRequest => topics::delete;
+    [PerItem] DeleteRecordsRequest => records::delete;
+    [PerItem] InitProducerIdRequest => init_producer_id::handle;
+    [PerItem] OffsetForLeaderEpochRequest => leader_epoch::handle;
+    [Cluster(Describe)] DescribeAclsRequest => acl::serve::describe;
+    [Cluster(Alter)] CreateAclsRequest => acl::serve::create;
+    [Cluster(Alter)] DeleteAclsRequest => acl::serve::delete;
+    [PerItem] DescribeConfigsRequest => configs::describe;
+    [PerItem] AlterConfigsRequest => configs::alter;
+    [Cluster(Describe)] DescribeLogDirsRequest => records::describe_log_dirs;
+    [Free] SaslAuthenticateRequest => sasl::authenticate;
+    [PerItem] CreatePartitionsRequest => topics::create_partitions;
+    [PerItem] DeleteGroupsRequest => groups::delete;
+    [Cluster(Alter)] ElectLeadersRequest => elections::elect;
+    [PerItem] IncrementalAlterConfigsRequest => configs::alter_incrementally;
+    [Cluster(Alter)] AlterPartitionReassignmentsRequest => reassignments::alter;
+    [Cluster(Describe)] ListPartitionReassignmentsRequest => reassignments::list;
+    [Group(Delete)] OffsetDeleteRequest => offsets::delete;
+    [Free] DescribeClusterRequest => cluster::describe;
+    [PerItem] DescribeProducersRequest => records::describe_producers;
+    [Cluster(DescribeConfigs)] ListConfigResourcesRequest => configs::list_resources;
+    [PerItem] DescribeTopicPartitionsRequest => cluster::describe_topic_partitions;
 }
 
 impl Route {
@@ -137,7 +150,7 @@ pub(crate) async fn serve(ctx: RequestContext, body: Bytes) -> Result<Reply, Pro
     let unknown = || ProtocolErrorKind::UnknownApi.at(ctx.api.key(), ctx.version);
     let route = Route::find(ctx.api).ok_or_else(unknown)?;
     tracing::trace!(broker = ctx.broker, principal = %ctx.principal, api = %ctx.api, version = ctx.version, "request");
-    (route.serve)(ctx, body).await
+    (route.serve)(ctx, body, route.access).await
 }
 
 /// Fails for a request that names more partitions than a cluster can have, or longer topics: serving it would take more
@@ -172,6 +185,7 @@ fn decode<R: Request>(version: i16, body: Bytes) -> Result<R, ProtocolError> {
 async fn serve_one<R: Served>(
     mut ctx: RequestContext,
     body: Bytes,
+    access: Access,
     handle: impl AsyncFnOnce(&RequestContext, R) -> R::Response,
 ) -> Result<Reply, ProtocolError> {
     let request: R = decode(ctx.version, body)?;
@@ -184,10 +198,11 @@ async fn serve_one<R: Served>(
     });
     let refusal = |stage| ctx.injected.error(stage).and_then(|code| request.refusal(ctx.version, code));
     let (refused, spoiled) = (refusal(Stage::Before), refusal(Stage::After));
+    let denied = access.check(&ctx, &request).err().and_then(|code| request.refusal(ctx.version, code));
     if let Some(reply) = strike(&ctx, Stage::Before).await {
         return Ok(reply);
     }
-    let response = match refused {
+    let response = match refused.or(denied) {
         Some(response) => response,
         None => handle(&ctx, request).await,
     };

@@ -112,6 +112,7 @@ async fn every_advertised_version_gets_a_full_answer() {
     cluster(&mut sweep).await;
     configs(&mut sweep).await;
     topics(&mut sweep).await;
+    acls(&mut sweep).await;
     let advertised = Api::ALL.iter().filter(|api| Route::find(**api).is_some());
     let advertised = advertised.flat_map(|api| versions(*api).map(|version| (*api, version)));
     assert!(advertised.eq(sweep.answered.iter().copied()), "some were not asked: {:?}", sweep.answered);
@@ -662,6 +663,39 @@ async fn configs(sweep: &mut Sweep) {
         assert_eq!((answer.error_code, answer.config_resources.is_empty()), (NONE, version == 0));
     };
     sweep.each(list, check).await;
+}
+
+/// The cluster has no authorizer: it says so, in every version.
+async fn acls(sweep: &mut Sweep) {
+    const SECURITY_DISABLED: i16 = ErrorCode::SECURITY_DISABLED.0;
+    let describe = |_| {
+        let any = DescribeAclsRequest::default().with_resource_type_filter(1).with_pattern_type_filter(1);
+        let any = any.with_resource_name_filter(None).with_principal_filter(None).with_host_filter(None);
+        any.with_operation(1).with_permission_type(1)
+    };
+    let check = |_, answer: DescribeAclsResponse| assert_eq!(answer.error_code, SECURITY_DISABLED);
+    sweep.each(describe, check).await;
+    let create = |_| {
+        let creation = create_acls_request::AclCreation::default()
+            .with_resource_type(2)
+            .with_resource_name(text("t"))
+            .with_resource_pattern_type(3)
+            .with_principal(text("User:a"))
+            .with_host(text("*"))
+            .with_operation(3)
+            .with_permission_type(3);
+        CreateAclsRequest::default().with_creations(vec![creation])
+    };
+    let check = |_, answer: CreateAclsResponse| assert_eq!(answer.results[0].error_code, SECURITY_DISABLED);
+    sweep.each(create, check).await;
+    let delete = |_| {
+        let filter = delete_acls_request::DeleteAclsFilter::default().with_resource_type_filter(1);
+        let filter = filter.with_pattern_type_filter(1).with_operation(1).with_permission_type(1);
+        DeleteAclsRequest::default().with_filters(vec![filter])
+    };
+    let check =
+        |_, answer: DeleteAclsResponse| assert_eq!(answer.filter_results[0].error_code, SECURITY_DISABLED);
+    sweep.each(delete, check).await;
 }
 
 async fn topics(sweep: &mut Sweep) {

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use kafka_wire::address::NodeAddress;
-use kafka_wire::api::Request;
+use kafka_wire::api::{Api, Request};
 use tokio::sync::Notify;
 
+use crate::acl::Acl;
 use crate::clock::Clock;
 use crate::config::BrokerConfigs;
 use crate::controller::{Controller, NewTopic};
@@ -19,6 +20,7 @@ use crate::shared::{RequestContext, Shared};
 /// The brokers 1 to n of a cluster that nobody can connect to.
 pub(crate) struct Bench {
     pub(crate) shared: Arc<Shared>,
+    principal: Arc<Principal>,
 }
 
 impl Bench {
@@ -41,7 +43,8 @@ impl Bench {
         let configs = BrokerConfigs { fixed, ..BrokerConfigs::default() };
         let brokers = (1..=brokers).map(broker).collect();
         let controller = Controller::new(brokers, configs, fastrand::Rng::with_seed(5));
-        Self { shared: Arc::new(Shared::new(Clock::starting_at(0), controller, Vec::new())) }
+        let shared = Arc::new(Shared::new(Clock::starting_at(0), controller, Vec::new()));
+        Self { shared, principal: Principal::anonymous() }
     }
 
     /// Adds a topic with one replica per partition.
@@ -58,24 +61,41 @@ impl Bench {
 
     /// What a client gets for `request` in `version` from `broker`.
     pub(crate) async fn call<R: Request>(&self, broker: i32, version: i16, request: R) -> R::Response {
+        let mut body = BytesMut::new();
+        request.encode(version, &mut body).expect("a request of this version");
+        let body = self.serve(broker, R::API, version, body.freeze()).await;
+        R::decode_response(version, body).expect("an answer of this version")
+    }
+
+    /// The same in bytes.
+    pub(crate) async fn serve(&self, broker: i32, api: Api, version: i16, body: Bytes) -> Bytes {
         let ctx = RequestContext {
             shared: Arc::clone(&self.shared),
             broker,
-            api: R::API,
+            api,
             version,
             client_id: Some("tester".into()),
             peer: None,
             listener: 0,
-            principal: Principal::anonymous(),
+            principal: Arc::clone(&self.principal),
             waiter: Arc::new(Notify::new()),
             injected: Injected::default(),
         };
-        let mut body = BytesMut::new();
-        request.encode(version, &mut body).expect("a request of this version");
-        let Reply::Answer(answer) = router::serve(ctx, body.freeze()).await.expect("a good request") else {
+        let Reply::Answer(answer) = router::serve(ctx, body).await.expect("a good request") else {
             panic!("no answer")
         };
-        R::decode_response(version, answer.body.concat().into()).expect("an answer of this version")
+        answer.body.concat().into()
+    }
+
+    /// The same cluster, asked by another principal.
+    pub(crate) fn asked_by(&self, principal: &str) -> Self {
+        Self { shared: Arc::clone(&self.shared), principal: Arc::new(Principal::parse(principal)) }
+    }
+
+    /// Adds access control lists.
+    pub(crate) fn acls(&self, acls: impl IntoIterator<Item = Acl>) {
+        let acls = acls.into_iter().map(Ok).collect();
+        self.shared.controller.create_acls(acls).into_iter().for_each(|created| created.expect("a good one"));
     }
 
     /// The broker that coordinates a group, and one that does not.

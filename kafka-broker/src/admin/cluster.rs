@@ -1,5 +1,6 @@
 //! DescribeCluster, DescribeTopicPartitions.
 
+use kafka_wire::acl::{AclOperation, ResourceType};
 use kafka_wire::error_code::ErrorCode;
 use kafka_wire::messages::describe_cluster_response::DescribeClusterBroker;
 use kafka_wire::messages::describe_topic_partitions_response::{
@@ -13,7 +14,6 @@ use kafka_wire::messages::{
 use super::text;
 use crate::controller;
 use crate::image::{Image, NO_NODE, PartitionImage};
-use crate::metadata::{CLUSTER_OPERATIONS, TOPIC_OPERATIONS};
 use crate::shared::RequestContext;
 
 /// DescribeCluster's word for brokers; the other endpoints are controllers, of which none listens.
@@ -46,8 +46,10 @@ pub(crate) async fn describe(
             .with_rack(broker.rack.as_deref().map(text))
             .with_is_fenced(!broker.alive)
     });
-    let operations =
-        if request.include_cluster_authorized_operations { CLUSTER_OPERATIONS } else { i32::MIN };
+    let operations = match request.include_cluster_authorized_operations {
+        true => ctx.authorized_cluster_operations(),
+        false => i32::MIN,
+    };
     response
         .with_cluster_id(text(&*image.cluster_id))
         .with_controller_id(BrokerId(image.controller()))
@@ -85,6 +87,14 @@ pub(crate) async fn describe_topic_partitions(
     names.dedup();
     let cursor = request.cursor.as_ref().map(|cursor| (cursor.topic_name.as_str(), cursor.partition_index));
     names.retain(|name| cursor.is_none_or(|(first, _)| *name >= first));
+    let mut hidden = Vec::new();
+    names.retain(|name| match ctx.authorize_topic(AclOperation::Describe, name) {
+        Ok(()) => true,
+        Err(code) => {
+            hidden.push((*name, code));
+            false
+        }
+    });
 
     let limit = usize::try_from(request.response_partition_limit).unwrap_or_default();
     let mut room = limit.clamp(1, MOST_PARTITIONS);
@@ -96,7 +106,9 @@ pub(crate) async fn describe_topic_partitions(
         let total = image.topic(name).map_or(0, |topic| topic.partitions.len());
         let shown = total.saturating_sub(start).min(room);
         if shown > 0 || total <= start {
-            topics.push(describe_topic(&image, name, start, shown));
+            let operations = ctx.authorized_operations(ResourceType::Topic, name);
+            let topic = describe_topic(&image, name, start, shown);
+            topics.push(topic.with_topic_authorized_operations(operations));
             room -= shown;
         }
         if start + shown < total {
@@ -105,6 +117,13 @@ pub(crate) async fn describe_topic_partitions(
             next = Some(cursor.with_partition_index(partition));
             break;
         }
+    }
+    if !request.topics.is_empty() {
+        topics.extend(hidden.into_iter().map(|(name, code)| {
+            DescribeTopicPartitionsResponseTopic::default()
+                .with_name(Some(TopicName(text(name))))
+                .with_error_code(code.0)
+        }));
     }
     DescribeTopicPartitionsResponse::default().with_topics(topics).with_next_cursor(next)
 }
@@ -115,9 +134,7 @@ fn describe_topic(
     start: usize,
     room: usize,
 ) -> DescribeTopicPartitionsResponseTopic {
-    let described = DescribeTopicPartitionsResponseTopic::default()
-        .with_name(Some(TopicName(text(name))))
-        .with_topic_authorized_operations(TOPIC_OPERATIONS);
+    let described = DescribeTopicPartitionsResponseTopic::default().with_name(Some(TopicName(text(name))));
     let Some(topic) = image.topic(name) else {
         let code = controller::check_name(image, name).err().map(|refusal| refusal.code);
         return described.with_error_code(code.unwrap_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION).0);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use kafka_wire::acl::{AclOperation, ResourceType};
 use kafka_wire::error_code::ErrorCode;
 use kafka_wire::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_wire::messages::describe_configs_response::{
@@ -40,7 +41,12 @@ pub(crate) async fn describe(
         asked.insert((resource.resource_type, &resource.resource_name, &resource.configuration_keys))
     });
     let results = once.map(|resource| {
-        let described = if too_long { too_many() } else { describe_resource(ctx, resource) };
+        let described = if too_long {
+            too_many()
+        } else {
+            authorize(ctx, AclOperation::DescribeConfigs, resource.resource_type, &resource.resource_name)
+                .and_then(|()| describe_resource(ctx, resource))
+        };
         let (code, message) = code_and_message(&described);
         let wanted = |def: &ConfigDef| match resource.configuration_keys.as_deref() {
             None | Some([]) => true,
@@ -58,6 +64,16 @@ pub(crate) async fn describe(
             .with_configs(configs.collect())
     });
     DescribeConfigsResponse::default().with_results(results.collect())
+}
+
+/// Settings are the topic's or the group's own; all others are the cluster's.
+fn authorize(ctx: &RequestContext, operation: AclOperation, kind: i8, name: &str) -> Result<(), Refusal> {
+    let authorized = match kind {
+        TOPIC => ctx.authorize_topic(operation, name),
+        GROUP => ctx.authorize(operation, ResourceType::Group, name),
+        _ => ctx.authorize_cluster(operation),
+    };
+    Ok(authorized?)
 }
 
 fn describe_resource(
@@ -205,6 +221,7 @@ fn apply(
     replace: bool,
     validate_only: bool,
 ) -> Result<(), Refusal> {
+    authorize(ctx, AclOperation::AlterConfigs, kind, name)?;
     if !repeated(changes.iter().map(|(name, _)| name)).is_empty() {
         return refuse(ErrorCode::INVALID_REQUEST, "Error due to duplicate config keys");
     }

@@ -21,26 +21,26 @@ use crate::controller::Refusal;
 const MOST_ITEMS: usize = 10_000;
 
 /// Shortens what is too long. The rest is to be refused, all of it, with [`too_many`].
-fn shorten<T>(items: &mut Vec<T>) -> bool {
+pub(crate) fn shorten<T>(items: &mut Vec<T>) -> bool {
     let is_too_long = items.len() > MOST_ITEMS;
     items.truncate(MOST_ITEMS);
     is_too_long
 }
 
-fn too_many<T>() -> Result<T, Refusal> {
+pub(crate) fn too_many<T>() -> Result<T, Refusal> {
     refuse(ErrorCode::POLICY_VIOLATION, "Excessively large number of items per request.")
 }
 
-fn text(text: impl Into<String>) -> StrBytes {
+pub(crate) fn text(text: impl Into<String>) -> StrBytes {
     StrBytes::from_string(text.into())
 }
 
-fn refuse<T>(code: ErrorCode, message: impl Into<String>) -> Result<T, Refusal> {
+pub(crate) fn refuse<T>(code: ErrorCode, message: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal::new(code, message))
 }
 
 /// The code and message of an outcome, as responses carry them.
-fn code_and_message<T>(outcome: &Result<T, Refusal>) -> (i16, Option<StrBytes>) {
+pub(crate) fn code_and_message<T>(outcome: &Result<T, Refusal>) -> (i16, Option<StrBytes>) {
     match outcome {
         Ok(_) => (ErrorCode::NONE.0, None),
         Err(refusal) => {
@@ -51,7 +51,7 @@ fn code_and_message<T>(outcome: &Result<T, Refusal>) -> (i16, Option<StrBytes>) 
 }
 
 /// Keys that occur more than once. Kafka refuses all of them, not only the later ones.
-fn repeated<K: Ord>(keys: impl Iterator<Item = K>) -> BTreeSet<K> {
+pub(crate) fn repeated<K: Ord>(keys: impl Iterator<Item = K>) -> BTreeSet<K> {
     let mut seen = BTreeSet::new();
     let mut repeated = BTreeSet::new();
     for key in keys {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use kafka_wire::acl::AclOperation;
 use kafka_wire::error_code::ErrorCode;
 use kafka_wire::messages::delete_records_request::DeleteRecordsPartition;
 use kafka_wire::messages::delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult};
@@ -48,6 +49,7 @@ fn delete_before(
     topic: &str,
     asked: &DeleteRecordsPartition,
 ) -> Result<i64, ErrorCode> {
+    ctx.authorize_topic(AclOperation::Delete, topic)?;
     let image = ctx.image();
     let known = image.topic(topic).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
     let place = known.partition(asked.partition_index).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
@@ -81,11 +83,12 @@ pub(crate) async fn describe_producers(
     let mut seen = BTreeSet::new();
     let topics = request.topics.into_iter().filter(|topic| seen.insert(topic.name.clone())).map(|topic| {
         // Of a topic that it knows Kafka says no more than the code.
-        let is_unknown = ctx.image().topic(&topic.name).is_none();
+        let authorized = ctx.authorize_topic(AclOperation::Read, &topic.name);
+        let is_unknown = authorized.is_err() || ctx.image().topic(&topic.name).is_none();
         let numbers: BTreeSet<i32> = topic.partition_indexes.iter().copied().collect();
         let partitions = numbers.iter().map(|number| {
             let response = PartitionResponse::default().with_partition_index(*number);
-            match producers(ctx, &topic.name, *number) {
+            match authorized.and_then(|()| producers(ctx, &topic.name, *number)) {
                 Ok(producers) => response.with_error_message(None).with_active_producers(producers),
                 Err(code) => {
                     let message = is_unknown.then(|| text(code.message()));

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use kafka_wire::acl::AclOperation;
 use kafka_wire::error_code::ErrorCode;
 use kafka_wire::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_wire::messages::create_partitions_response::CreatePartitionsTopicResult;
@@ -37,11 +38,20 @@ pub(crate) async fn create(ctx: &RequestContext, mut request: CreateTopicsReques
             }
             refuse(ErrorCode::INVALID_REQUEST, "Duplicate topic name.")
         } else {
-            new_topic(topic).and_then(|new| ctx.shared.controller.create_topic(new, request.validate_only))
+            may_create(ctx, &name)
+                .and_then(|()| new_topic(topic))
+                .and_then(|new| ctx.shared.controller.create_topic(new, request.validate_only))
         };
         results.push(created(ctx, name, outcome));
     }
     CreateTopicsResponse::default().with_topics(results)
+}
+
+fn may_create(ctx: &RequestContext, name: &str) -> Result<(), Refusal> {
+    let authorized = ctx
+        .authorize_cluster(AclOperation::Create)
+        .or_else(|_| ctx.authorize_topic(AclOperation::Create, name));
+    authorized.map_err(|code| Refusal::new(code, "Authorization failed."))
 }
 
 fn new_topic(topic: CreatableTopic) -> Result<NewTopic, Refusal> {
@@ -89,6 +99,15 @@ fn created(
         CreatableTopicResult::default().with_name(name).with_error_code(code).with_error_message(message);
     match outcome {
         Ok(topic) => {
+            if let Err(code) = ctx.authorize_topic(AclOperation::DescribeConfigs, &topic.name) {
+                // What it is like is a matter of its settings (KIP-525).
+                return result
+                    .with_topic_id(topic.id)
+                    .with_topic_config_error_code(code.0)
+                    .with_num_partitions(-1)
+                    .with_replication_factor(-1)
+                    .with_configs(Some(Vec::new()));
+            }
             let replication = topic.partitions.first().map_or(0, |first| first.replicas.len());
             result
                 .with_topic_id(topic.id)
@@ -160,6 +179,7 @@ fn delete_one(
     ctx: &RequestContext,
     (name, id): &(Option<TopicName>, uuid::Uuid),
 ) -> Result<Arc<Topic>, Refusal> {
+    let by_name = name.is_some();
     let name: Arc<str> = match name {
         Some(_) if !id.is_nil() => {
             return refuse(ErrorCode::INVALID_REQUEST, "You may not specify both topic name and topic id.");
@@ -173,6 +193,12 @@ fn delete_one(
             None => return refuse(ErrorCode::UNKNOWN_TOPIC_ID, ErrorCode::UNKNOWN_TOPIC_ID.message()),
         },
     };
+    let describable = ctx.authorize_topic(AclOperation::Describe, &name);
+    if let Err(code) = may_delete(ctx, &name) {
+        // By a name that may be seen, what is not there is not there.
+        let unknown = by_name && describable.is_ok() && ctx.image().topic(&name).is_none();
+        return Err(if unknown { ErrorCode::UNKNOWN_TOPIC_OR_PARTITION } else { code }.into());
+    }
     let deleted = ctx.shared.controller.delete_topic(&name).map_err(|mut refusal| {
         // Clients older than this do not know the code.
         if refusal.code == ErrorCode::TOPIC_DELETION_DISABLED && ctx.version < 3 {
@@ -182,6 +208,10 @@ fn delete_one(
     })?;
     ctx.shared.groups.forget_topic(&name);
     Ok(deleted)
+}
+
+fn may_delete(ctx: &RequestContext, name: &str) -> Result<(), ErrorCode> {
+    ctx.authorize_cluster(AclOperation::Delete).or_else(|_| ctx.authorize_topic(AclOperation::Delete, name))
 }
 
 pub(crate) async fn create_partitions(
@@ -205,7 +235,9 @@ pub(crate) async fn create_partitions(
                 let ids = assignments.into_iter().map(|one| one.broker_ids.iter().map(|id| id.0).collect());
                 ids.collect()
             });
-            ctx.shared.controller.create_partitions(&name, count, replicas, request.validate_only)
+            ctx.authorize_topic(AclOperation::Alter, &name).map_err(Refusal::from).and_then(|()| {
+                ctx.shared.controller.create_partitions(&name, count, replicas, request.validate_only)
+            })
         };
         let (code, message) = code_and_message(&outcome);
         results.push(

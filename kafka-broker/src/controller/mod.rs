@@ -1,5 +1,6 @@
 //! Changes the image, one change at a time: topics, partitions, settings, elections, live brokers, coordinators.
 
+mod acls;
 #[cfg(test)]
 mod tests;
 
@@ -10,6 +11,7 @@ use arc_swap::{ArcSwap, Guard};
 use kafka_wire::error_code::ErrorCode;
 use uuid::Uuid;
 
+use crate::acl::Authorizer;
 use crate::config::{self, BrokerConfigs, ConfigDef, TopicConfig};
 use crate::image::{Broker, Image, NO_NODE, PartitionImage, Topic, base64_id};
 use crate::partition::Partition;
@@ -31,6 +33,12 @@ pub(crate) struct Refusal {
 impl Refusal {
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
+    }
+}
+
+impl From<ErrorCode> for Refusal {
+    fn from(code: ErrorCode) -> Self {
+        Self::new(code, code.message())
     }
 }
 
@@ -71,6 +79,7 @@ impl Controller {
             brokers: brokers.into_iter().map(|broker| (broker.id, broker)).collect(),
             topics: BTreeMap::new(),
             topic_names: std::collections::HashMap::new(),
+            authorizer: Authorizer::from_configs(&configs).map(Arc::new),
             configs: Arc::new(configs),
             moved_coordinators: BTreeMap::new(),
         };

@@ -111,6 +111,32 @@ refused_by_handler! {
     }
 }
 
+impl Served for DescribeAclsRequest {
+    fn refusal(&self, _: i16, code: ErrorCode) -> Option<DescribeAclsResponse> {
+        Some(DescribeAclsResponse::default().with_error_code(code.0).with_error_message(None))
+    }
+
+    throttle_field!();
+}
+
+impl Served for CreateAclsRequest {
+    fn refusal(&self, _: i16, code: ErrorCode) -> Option<CreateAclsResponse> {
+        let refused = create_acls_response::AclCreationResult::default().with_error_code(code.0);
+        Some(CreateAclsResponse::default().with_results(vec![refused; self.creations.len()]))
+    }
+
+    throttle_field!();
+}
+
+impl Served for DeleteAclsRequest {
+    fn refusal(&self, _: i16, code: ErrorCode) -> Option<DeleteAclsResponse> {
+        let refused = delete_acls_response::DeleteAclsFilterResult::default().with_error_code(code.0);
+        Some(DeleteAclsResponse::default().with_filter_results(vec![refused; self.filters.len()]))
+    }
+
+    throttle_field!();
+}
+
 impl Served for ElectLeadersRequest {
     fn items(&self, _: &RequestContext, see: &mut dyn FnMut(&str, Option<i32>)) {
         for topic in self.topic_partitions.iter().flatten() {
@@ -507,6 +533,15 @@ mod tests {
                 .with_topic(topic())
                 .with_partitions(vec![0]);
             ElectLeadersRequest::default().with_topic_partitions(Some(vec![partitions]))
+        });
+        check(|_| DescribeAclsRequest::default());
+        check(|_| {
+            let creation = create_acls_request::AclCreation::default();
+            CreateAclsRequest::default().with_creations(vec![creation.with_resource_pattern_type(3)])
+        });
+        check(|_| {
+            let filter = delete_acls_request::DeleteAclsFilter::default();
+            DeleteAclsRequest::default().with_filters(vec![filter.with_pattern_type_filter(3)])
         });
         check(|_| HeartbeatRequest::default());
         check(|_| InitProducerIdRequest::default());

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use kafka_wire::acl::{AclOperation, ResourceType};
 use kafka_wire::error::ProtocolError;
 use kafka_wire::error_code::ErrorCode;
 use kafka_wire::fetch::{
@@ -121,6 +122,22 @@ fn find_topic<'i>(version: i16, image: &'i Image, key: &Key) -> Result<&'i Arc<T
     }
 }
 
+/// The topic, if the client may read it. By name it is asked first, so that nobody learns what exists.
+fn authorized_topic<'i>(
+    ctx: &RequestContext,
+    image: &'i Image,
+    key: &Key,
+) -> Result<&'i Arc<Topic>, ErrorCode> {
+    let found = find_topic(ctx.version, image, key);
+    let name = match found {
+        Ok(topic) => &topic.name,
+        Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) => &key.name,
+        Err(code) => return Err(code),
+    };
+    ctx.authorize_in(image, AclOperation::Read, ResourceType::Topic, name)?;
+    found
+}
+
 fn session_request(ctx: &RequestContext, request: &RequestView<'_>) -> SessionRequest {
     let image = ctx.image();
     let partitions = request.partitions().map(|asked| {
@@ -161,7 +178,7 @@ async fn wait(ctx: &RequestContext, wanted: &[Wanted], limits: &Limits) {
     // What does not exist is told with the rest, and is no reason to hurry.
     let image = ctx.image();
     let exists = |wanted: &&Wanted| {
-        let topic = find_topic(ctx.version, &image, &wanted.key);
+        let topic = authorized_topic(ctx, &image, &wanted.key);
         topic.is_ok_and(|topic| topic.partition(wanted.key.index).is_some())
     };
     let wanted: Vec<&Wanted> = wanted.iter().filter(exists).collect();
@@ -210,7 +227,7 @@ fn with_partition<T>(
     wanted: &Wanted,
     look: impl FnOnce(&Topic, &PartitionImage, &mut State) -> Result<T, ErrorCode>,
 ) -> Result<T, ErrorCode> {
-    let topic = find_topic(ctx.version, image, &wanted.key)?;
+    let topic = authorized_topic(ctx, image, &wanted.key)?;
     ctx.injected_error(Stage::Before, &topic.name, wanted.key.index)?;
     let place = topic.partition(wanted.key.index).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
     let mut state = place.partition.lock();

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use foldhash::fast::RandomState;
+use kafka_wire::acl::{AclOperation, ResourceType};
 use kafka_wire::compression::{Compression, Decompressor};
 use kafka_wire::error::ProtocolError;
 use kafka_wire::error_code::ErrorCode;
@@ -151,20 +152,24 @@ async fn produce(
     partition: PartitionRecordsView<'_>,
     body: &Bytes,
 ) -> Result<Done, Refused> {
+    let topic = if ctx.version >= TOPIC_IDS_SINCE {
+        let topic = topic.ok_or(ErrorCode::UNKNOWN_TOPIC_ID)?;
+        ctx.authorize_in(image, AclOperation::Write, ResourceType::Topic, &topic.name)?;
+        topic
+    } else {
+        // Before it is looked at, so that nobody learns what exists.
+        ctx.authorize_in(image, AclOperation::Write, ResourceType::Topic, partition.topic.name)?;
+        topic.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?
+    };
     if !matches!(request.acks, -1..=1) {
         return Err(ErrorCode::INVALID_REQUIRED_ACKS.into());
     }
-    let unknown = if ctx.version >= TOPIC_IDS_SINCE {
-        ErrorCode::UNKNOWN_TOPIC_ID
-    } else {
-        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
-    };
-    let topic = topic.ok_or(unknown)?;
     ctx.injected_error(Stage::Before, &topic.name, partition.index)?;
     let place = topic.partition(partition.index).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
     let batch = one_batch(partition.records.unwrap_or_default(), ctx.version)?;
-    if request.transactional_id.is_none() && attributes(batch) & TRANSACTIONAL != 0 {
-        return Err(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED.into());
+    if attributes(batch) & TRANSACTIONAL != 0 {
+        let id = request.transactional_id.ok_or(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED)?;
+        ctx.authorize_in(image, AclOperation::Write, ResourceType::TransactionalId, id)?;
     }
     let done = match store(ctx, image, topic, place, request.acks, body.slice_ref(batch)).await {
         Err(refused) if tells_log_start(refused.code) => {

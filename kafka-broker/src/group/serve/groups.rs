@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use kafka_wire::acl::{AclOperation, ResourceType};
 use kafka_wire::messages::delete_groups_response::DeletableGroupResult;
 use kafka_wire::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use kafka_wire::messages::list_groups_response::ListedGroup;
@@ -16,14 +17,18 @@ use crate::shared::RequestContext;
 
 /// What ListGroups calls these groups. Kafka compares types without regard to case.
 const TYPE: &str = "classic";
-/// READ, DELETE, DESCRIBE, DESCRIBE_CONFIGS and ALTER_CONFIGS: what anybody may do where nobody is restricted.
-const OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
 
 pub(crate) async fn describe(ctx: &RequestContext, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
-    let operations = if request.include_authorized_operations { OPERATIONS } else { i32::MIN };
+    let operations = |id: &str| match request.include_authorized_operations {
+        true => ctx.authorized_operations(ResourceType::Group, id),
+        false => i32::MIN,
+    };
     // Once each: a short request could otherwise ask for an answer that no memory holds.
     let groups = request.groups.into_iter().collect::<BTreeSet<_>>();
     let groups = groups.into_iter().map(|id| {
+        if let Err(code) = ctx.authorize(AclOperation::Describe, ResourceType::Group, &id) {
+            return DescribedGroup::default().with_group_id(id).with_error_code(code.0);
+        }
         let described = match ctx.shared.groups.with(ctx, &id, |group| group.describe()) {
             Ok(group) => describe_one(group),
             Err(GroupError::GroupIdNotFound) => {
@@ -38,6 +43,7 @@ pub(crate) async fn describe(ctx: &RequestContext, request: DescribeGroupsReques
             }
             Err(error) => DescribedGroup::default().with_error_code(error.code()),
         };
+        let operations = operations(&id);
         described.with_group_id(id).with_authorized_operations(operations)
     });
     DescribeGroupsResponse::default().with_groups(groups.collect())
@@ -68,7 +74,10 @@ pub(crate) async fn list(ctx: &RequestContext, request: ListGroupsRequest) -> Li
         states.is_empty() || states.iter().any(|name| name.trim().eq_ignore_ascii_case(state.name()))
     };
     let groups = ctx.shared.groups.list(ctx).into_iter();
-    let groups = groups.filter(|group| wants_type && wants_state(group.state)).map(|group| {
+    let sees_all = ctx.authorize_cluster(AclOperation::Describe).is_ok();
+    let sees = |id: &str| sees_all || ctx.authorize(AclOperation::Describe, ResourceType::Group, id).is_ok();
+    let groups = groups.filter(|group| wants_type && wants_state(group.state) && sees(&group.group_id));
+    let groups = groups.map(|group| {
         ListedGroup::default()
             .with_group_id(GroupId(text(&*group.group_id)))
             .with_protocol_type(text(group.protocol_type))
@@ -80,8 +89,11 @@ pub(crate) async fn list(ctx: &RequestContext, request: ListGroupsRequest) -> Li
 
 pub(crate) async fn delete(ctx: &RequestContext, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
     let results = request.groups_names.into_iter().map(|id| {
-        let outcome = ctx.shared.groups.delete(ctx, &id);
-        DeletableGroupResult::default().with_group_id(id).with_error_code(code(&outcome))
+        let code = match ctx.authorize(AclOperation::Delete, ResourceType::Group, &id) {
+            Ok(()) => code(&ctx.shared.groups.delete(ctx, &id)),
+            Err(code) => code.0,
+        };
+        DeletableGroupResult::default().with_group_id(id).with_error_code(code)
     });
     DeleteGroupsResponse::default().with_results(results.collect())
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kafka_wire::acl::{AclOperation, ResourceType};
 use kafka_wire::error_code::ErrorCode;
 use kafka_wire::messages::find_coordinator_response::Coordinator as CoordinatorOf;
 use kafka_wire::messages::join_group_response::JoinGroupResponseMember;
@@ -19,8 +20,9 @@ use crate::group::{
 };
 use crate::shared::RequestContext;
 
-/// FindCoordinator's type of key for groups.
+/// FindCoordinator's types of keys for groups and for transactional producers.
 const GROUP_KEY: i8 = 0;
+const TRANSACTION_KEY: i8 = 1;
 
 pub(crate) async fn find_coordinator(
     ctx: &RequestContext,
@@ -46,6 +48,15 @@ fn coordinator_of(ctx: &RequestContext, key_type: i8, key: &StrBytes) -> Coordin
         let nobody = CoordinatorOf::default().with_key(key.clone()).with_node_id(BrokerId(-1)).with_port(-1);
         nobody.with_error_code(code.0).with_error_message(Some(text(message)))
     };
+    let resource = match key_type {
+        GROUP_KEY => Some(ResourceType::Group),
+        TRANSACTION_KEY => Some(ResourceType::TransactionalId),
+        _ => None,
+    };
+    let authorized = resource.map(|resource| ctx.authorize(AclOperation::Describe, resource, key));
+    if let Some(Err(code)) = authorized {
+        return refused(code, code.message());
+    }
     if key_type != GROUP_KEY {
         return refused(ErrorCode::INVALID_REQUEST, "this broker coordinates groups only");
     }

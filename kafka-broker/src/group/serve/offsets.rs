@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use kafka_wire::acl::{AclOperation, ResourceType};
 use kafka_wire::error_code::ErrorCode;
 use kafka_wire::messages::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
@@ -36,8 +37,14 @@ pub(crate) async fn commit(ctx: &RequestContext, request: OffsetCommitRequest) -
         let known = if ctx.version >= BY_TOPIC_ID {
             ctx.image().topic_by_id(topic.topic_id).cloned().ok_or(ErrorCode::UNKNOWN_TOPIC_ID)
         } else {
-            ctx.image().topic(&topic.name).cloned().ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+            // Before it is looked up, so that nobody learns what exists.
+            let authorized = ctx.authorize_topic(AclOperation::Read, &topic.name);
+            let known =
+                || ctx.image().topic(&topic.name).cloned().ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+            authorized.and_then(|()| known())
         };
+        let known =
+            known.and_then(|topic| ctx.authorize_topic(AclOperation::Read, &topic.name).map(|()| topic));
         for partition in &topic.partitions {
             let number = partition.partition_index;
             let place = known.as_ref().map_err(|code| *code).and_then(|topic| partition_of(topic, number));
@@ -143,7 +150,7 @@ pub(crate) async fn fetch(ctx: &RequestContext, request: OffsetFetchRequest) -> 
                 .with_committed_offset(partition.committed_offset)
                 .with_committed_leader_epoch(partition.committed_leader_epoch)
                 .with_metadata(partition.metadata)
-                .with_error_code(spread)
+                .with_error_code(if spread == 0 { partition.error_code } else { spread })
         });
         OffsetFetchResponseTopic::default().with_name(topic.name).with_partitions(partitions.collect())
     });
@@ -153,6 +160,9 @@ pub(crate) async fn fetch(ctx: &RequestContext, request: OffsetFetchRequest) -> 
 
 fn fetch_group(ctx: &RequestContext, asked: &OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
     let answer = OffsetFetchResponseGroup::default().with_group_id(asked.group_id.clone());
+    if let Err(code) = ctx.authorize(AclOperation::Describe, ResourceType::Group, &asked.group_id) {
+        return answer.with_error_code(code.0);
+    }
     let mut seen = BTreeSet::new();
     let topics = asked.topics.as_ref().map(|topics| {
         topics.iter().filter(|topic| seen.insert((&topic.name, topic.topic_id))).collect::<Vec<_>>()
@@ -166,7 +176,7 @@ fn fetch_group(ctx: &RequestContext, asked: &OffsetFetchRequestGroup) -> OffsetF
         // A group that nobody has heard of is one without offsets.
         Err(GroupError::GroupIdNotFound) => {
             let topics = topics.into_iter().flatten();
-            answer.with_topics(topics.map(|topic| fetch_topic(topic, |_| None)).collect())
+            answer.with_topics(topics.map(|topic| fetch_unknown(ctx, topic)).collect())
         }
         Err(error) => answer.with_error_code(error.code()),
     }
@@ -177,25 +187,46 @@ fn fetch_known(
     group: &Group,
     asked: &OffsetFetchRequestTopics,
 ) -> OffsetFetchResponseTopics {
-    if ctx.version < BY_TOPIC_ID {
-        return fetch_topic(asked, |partition| group.committed(&asked.name, partition));
+    match described_name(ctx, asked) {
+        Ok(name) => fetch_topic(asked, |partition| group.committed(&name, partition)),
+        Err(code) => refuse_topic(asked, code),
     }
-    match ctx.image().topic_by_id(asked.topic_id) {
-        Some(topic) => fetch_topic(asked, |partition| group.committed(&topic.name, partition)),
-        None => {
-            let mut unknown = fetch_topic(asked, |_| None);
-            for partition in &mut unknown.partitions {
-                partition.error_code = ErrorCode::UNKNOWN_TOPIC_ID.0;
-            }
-            unknown
-        }
+}
+
+/// The same where there is no group.
+fn fetch_unknown(ctx: &RequestContext, asked: &OffsetFetchRequestTopics) -> OffsetFetchResponseTopics {
+    match described_name(ctx, asked) {
+        Err(code) if code != ErrorCode::UNKNOWN_TOPIC_ID => refuse_topic(asked, code),
+        _ => fetch_topic(asked, |_| None),
     }
+}
+
+/// The name of a topic that the client may see.
+fn described_name(ctx: &RequestContext, asked: &OffsetFetchRequestTopics) -> Result<Arc<str>, ErrorCode> {
+    let name = if ctx.version < BY_TOPIC_ID {
+        asked.name.as_str().into()
+    } else {
+        let image = ctx.image();
+        Arc::clone(&image.topic_by_id(asked.topic_id).ok_or(ErrorCode::UNKNOWN_TOPIC_ID)?.name)
+    };
+    ctx.authorize_topic(AclOperation::Describe, &name)?;
+    Ok(name)
+}
+
+fn refuse_topic(asked: &OffsetFetchRequestTopics, code: ErrorCode) -> OffsetFetchResponseTopics {
+    let mut refused = fetch_topic(asked, |_| None);
+    for partition in &mut refused.partitions {
+        partition.error_code = code.0;
+    }
+    refused
 }
 
 fn fetch_all(ctx: &RequestContext, group: &Group) -> Vec<OffsetFetchResponseTopics> {
     let image = ctx.image();
     let mut topics: Vec<OffsetFetchResponseTopics> = Vec::new();
-    for (name, partition, at) in group.all_committed() {
+    let sees = |name: &str| ctx.authorize_topic(AclOperation::Describe, name).is_ok();
+    let visible = group.all_committed().filter(|(name, ..)| sees(name));
+    for (name, partition, at) in visible {
         let partition = offset(partition, Some(at));
         match topics.last_mut().filter(|topic| *topic.name == **name) {
             Some(topic) => topic.partitions.push(partition),
@@ -237,11 +268,13 @@ pub(crate) async fn delete(ctx: &RequestContext, request: OffsetDeleteRequest) -
     let delete = |group: &mut Group| {
         group.may_delete_offsets()?;
         let topics = request.topics.iter().map(|topic| {
+            let authorized = ctx.authorize_topic(AclOperation::Read, &topic.name);
             let partitions = topic.partitions.iter().map(|partition| {
                 let number = partition.partition_index;
-                let code = match ctx.image().partition(&topic.name, number) {
-                    None => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.0,
-                    Some(_) => super::code(&group.delete_offset(&topic.name, number)),
+                let code = match (authorized, ctx.image().partition(&topic.name, number)) {
+                    (Err(code), _) => code.0,
+                    (Ok(()), None) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.0,
+                    (Ok(()), Some(_)) => super::code(&group.delete_offset(&topic.name, number)),
                 };
                 OffsetDeleteResponsePartition::default().with_partition_index(number).with_error_code(code)
             });
