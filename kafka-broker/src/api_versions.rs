@@ -13,7 +13,8 @@ use crate::shared::RequestContext;
 /// A feature of the cluster: name, the lowest and highest level supported, the level in force.
 ///
 /// Only those whose levels this broker knows: a client may act on any that it sees.
-const FEATURES: &[(&str, i16, i16, i16)] = &[("kraft.version", 0, 1, 1), ("metadata.version", 7, 30, 30)];
+pub(crate) const FEATURES: &[(&str, i16, i16, i16)] =
+    &[("kraft.version", 0, 1, 1), ("metadata.version", 7, 30, 30)];
 
 pub(crate) async fn handle(ctx: &RequestContext, request: ApiVersionsRequest) -> ApiVersionsResponse {
     let named = |text: &str| is_software_name(text);

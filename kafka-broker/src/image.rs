@@ -29,6 +29,18 @@ pub(crate) struct Image {
     pub(crate) authorizer: Option<Arc<Authorizer>>,
     /// Groups whose coordinator was moved away from where they hash to.
     pub(crate) moved_coordinators: BTreeMap<String, i32>,
+    pub(crate) quorum: Quorum,
+}
+
+/// What the controllers, which are the brokers, say of their log.
+#[derive(Debug, Clone)]
+pub(crate) struct Quorum {
+    /// How often the controller has changed.
+    pub(crate) leader_epoch: i32,
+    /// How often the image has changed.
+    pub(crate) log_end_offset: i64,
+    /// The id of each broker's log directory.
+    pub(crate) directories: Arc<BTreeMap<i32, Uuid>>,
 }
 
 /// One broker, live or stopped.

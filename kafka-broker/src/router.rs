@@ -11,7 +11,7 @@ use kafka_wire::fetch::TopicRef;
 use kafka_wire::messages::*;
 
 use crate::acl::check::Access;
-use crate::admin::{cluster, configs, elections, reassignments, records, topics};
+use crate::admin::{cluster, configs, elections, features, quorum, reassignments, records, topics};
 use crate::controller::{LONGEST_NAME, MOST_PARTITIONS};
 use crate::fault::served::Served;
 use crate::fault::{Seen, Stage};
@@ -118,6 +118,8 @@ routes! {
     [Cluster(Alter)] AlterPartitionReassignmentsRequest => reassignments::alter;
     [Cluster(Describe)] ListPartitionReassignmentsRequest => reassignments::list;
     [Group(Delete)] OffsetDeleteRequest => offsets::delete;
+    [Cluster(Describe)] DescribeQuorumRequest => quorum::describe;
+    [Cluster(Alter)] UpdateFeaturesRequest => features::update;
     [Free] DescribeClusterRequest => cluster::describe;
     [PerItem] DescribeProducersRequest => records::describe_producers;
     [Cluster(DescribeConfigs)] ListConfigResourcesRequest => configs::list_resources;

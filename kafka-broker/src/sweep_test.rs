@@ -584,6 +584,48 @@ async fn cluster(sweep: &mut Sweep) {
     sweep.each(reassign, check).await;
     let list = |_| ListPartitionReassignmentsRequest::default().with_topics(None);
     sweep.each(list, |_, answer| assert_eq!((answer.error_code, answer.topics.len()), (NONE, 0))).await;
+
+    use describe_quorum_request::{PartitionData, TopicData};
+    let describe = |name| {
+        move |_| {
+            let partitions = vec![PartitionData::default()];
+            let topic = TopicData::default().with_topic_name(topic(name)).with_partitions(partitions);
+            DescribeQuorumRequest::default().with_topics(vec![topic])
+        }
+    };
+    let check = |version, answer: DescribeQuorumResponse| {
+        let quorum = &answer.topics[0].partitions[0];
+        assert_eq!((quorum.error_code, quorum.leader_id.0, quorum.current_voters.len()), (NONE, 1, 3));
+        let up = &quorum.current_voters[0];
+        assert_eq!(up.log_end_offset, quorum.high_watermark, "v{version}");
+        assert_eq!(up.last_fetch_timestamp >= 0, version >= 1);
+        assert_eq!(up.replica_directory_id.is_nil(), version < 2);
+        assert_eq!(answer.nodes.len(), if version >= 2 { 3 } else { 0 });
+    };
+    sweep.each(describe("__cluster_metadata"), check).await;
+    let check = |version, answer: DescribeQuorumResponse| {
+        let code = answer.topics[0].partitions[0].error_code;
+        assert_eq!((answer.error_code, code), (NONE, UNKNOWN_TOPIC), "v{version}");
+    };
+    sweep.each(describe("t"), check).await;
+
+    use update_features_request::FeatureUpdateKey;
+    let update = |names: &'static [&'static str]| {
+        move |_| {
+            let update =
+                |name: &&str| FeatureUpdateKey::default().with_feature(text(name)).with_max_version_level(1);
+            UpdateFeaturesRequest::default().with_feature_updates(names.iter().map(update).collect())
+        }
+    };
+    let check = |version, answer: UpdateFeaturesResponse| {
+        assert_eq!((answer.error_code, answer.results.len()), (NONE, usize::from(version < 2)));
+    };
+    sweep.each(update(&["kraft.version"]), check).await;
+    let check = |version, answer: UpdateFeaturesResponse| {
+        let invalid = ErrorCode::INVALID_UPDATE_VERSION.0;
+        assert_eq!((answer.error_code, answer.results.len()), (invalid, 0), "v{version}");
+    };
+    sweep.each(update(&["kraft.version", "nope"]), check).await;
 }
 
 async fn configs(sweep: &mut Sweep) {

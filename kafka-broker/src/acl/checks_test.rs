@@ -397,6 +397,18 @@ fn cases() -> Vec<Case> {
         }),
     ));
     cases.push(case(
+        Api::DescribeQuorum,
+        CLUSTER,
+        on_cluster(Describe),
+        run!(bench, version, DescribeQuorumRequest::default(), response => vec![response.error_code]),
+    ));
+    cases.push(case(
+        Api::UpdateFeatures,
+        CLUSTER,
+        on_cluster(Alter),
+        run!(bench, version, UpdateFeaturesRequest::default(), response => vec![response.error_code]),
+    ));
+    cases.push(case(
         Api::DescribeProducers,
         TOPIC,
         on_topic(Read),

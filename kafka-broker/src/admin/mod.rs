@@ -3,6 +3,8 @@
 pub(crate) mod cluster;
 pub(crate) mod configs;
 pub(crate) mod elections;
+pub(crate) mod features;
+pub(crate) mod quorum;
 pub(crate) mod reassignments;
 pub(crate) mod records;
 #[cfg(test)]

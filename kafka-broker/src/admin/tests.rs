@@ -475,3 +475,143 @@ async fn endless_requests_are_refused_and_answered_in_short() {
     let election = ElectLeadersRequest::default().with_topic_partitions(Some(vec![election]));
     assert_eq!(bench.call(1, 2, election).await.error_code, ErrorCode::POLICY_VIOLATION.0);
 }
+
+async fn quorum(bench: &Bench) -> describe_quorum_response::PartitionData {
+    use describe_quorum_request::{PartitionData, TopicData};
+    let topic = TopicData::default()
+        .with_topic_name(name("__cluster_metadata"))
+        .with_partitions(vec![PartitionData::default()]);
+    let request = DescribeQuorumRequest::default().with_topics(vec![topic]);
+    bench.call(2, 2, request).await.topics.remove(0).partitions.remove(0)
+}
+
+#[tokio::test]
+async fn the_quorum_grows_with_every_change_and_elects_another_leader_when_one_stops() {
+    let bench = Bench::new(3);
+    let before = quorum(&bench).await;
+    assert_eq!(before.leader_id.0, 1);
+    let voters: Vec<i32> = before.current_voters.iter().map(|voter| voter.replica_id.0).collect();
+    assert_eq!((voters, before.observers.len()), (vec![1, 2, 3], 0));
+    let bench = bench.topic("orders", 2);
+    let after = quorum(&bench).await;
+    assert_eq!(after.high_watermark, before.high_watermark + 1);
+    assert_eq!(after.leader_epoch, before.leader_epoch);
+    bench.shared.controller.set_alive(1, false).expect("known");
+    let moved = quorum(&bench).await;
+    assert_eq!((moved.leader_id.0, moved.leader_epoch), (2, before.leader_epoch + 1));
+    let ends: Vec<i64> = moved.current_voters.iter().map(|voter| voter.log_end_offset).collect();
+    assert_eq!(ends, [-1, moved.high_watermark, moved.high_watermark]);
+    let directories = |quorum: &describe_quorum_response::PartitionData| {
+        quorum.current_voters.iter().map(|voter| voter.replica_directory_id).collect::<Vec<_>>()
+    };
+    assert_eq!(directories(&moved), directories(&before));
+}
+
+#[tokio::test]
+async fn only_the_quorum_alone_can_be_described() {
+    use describe_quorum_request::{PartitionData, TopicData};
+    let of = |topic, partitions: &[i32]| {
+        let partition = |id: &i32| PartitionData::default().with_partition_index(*id);
+        TopicData::default()
+            .with_topic_name(name(topic))
+            .with_partitions(partitions.iter().map(partition).collect())
+    };
+    let bench = Bench::new(1);
+    let asked = [
+        vec![of("__cluster_metadata", &[1])],
+        vec![of("__cluster_metadata", &[0, 0])],
+        vec![of("__cluster_metadata", &[0]), of("orders", &[0])],
+    ];
+    for topics in asked {
+        let request = DescribeQuorumRequest::default().with_topics(topics);
+        let answer = bench.call(1, 2, request.clone()).await;
+        assert_eq!((answer.error_code, answer.topics.len()), (0, request.topics.len()));
+        for partition in answer.topics.iter().flat_map(|topic| &topic.partitions) {
+            assert_eq!(partition.error_code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.0);
+            let message = "This server does not host this topic-partition.";
+            assert_eq!(partition.error_message.as_deref(), Some(message));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_feature_keeps_its_level_and_a_bad_update_refuses_all() {
+    use update_features_request::FeatureUpdateKey;
+    // Were a feature below its highest level, an update could raise it, and would have to be kept.
+    assert!(crate::api_versions::FEATURES.iter().all(|(_, _, max, now)| max == now));
+    let bench = Bench::new(3);
+    let update = |feature, level, kind| {
+        let key = FeatureUpdateKey::default().with_feature(text(feature)).with_max_version_level(level);
+        key.with_upgrade_type(kind)
+    };
+    let (upgrade, safe, without_care) = (1, 2, 3);
+    let cases = [
+        (vec![update("kraft.version", 1, upgrade), update("metadata.version", 30, safe)], None),
+        (vec![update("metadata.version", 8, upgrade), update("metadata.version", 30, upgrade)], None),
+        (vec![], None),
+        (
+            vec![update("kraft.version", 1, upgrade), update("nonsense", 1, upgrade)],
+            Some(
+                "Invalid update version 1 for feature nonsense. Local controller 1 does not support this feature.",
+            ),
+        ),
+        (
+            vec![update("nonsense", 0, safe)],
+            Some("Invalid update version 0 for feature nonsense. Feature nonsense not found."),
+        ),
+        (
+            vec![update("metadata.version", 31, upgrade)],
+            Some(
+                "Invalid update version 31 for feature metadata.version. Local controller 1 only supports versions 7-30",
+            ),
+        ),
+        (
+            vec![update("metadata.version", -1, safe)],
+            Some(
+                "Invalid update version -1 for feature metadata.version. A feature version cannot be less than 0.",
+            ),
+        ),
+        (
+            vec![update("metadata.version", 30, 9)],
+            Some(
+                "Invalid update version 30 for feature metadata.version. The controller does not support the given \
+                 upgrade type.",
+            ),
+        ),
+        (
+            vec![update("metadata.version", 29, upgrade)],
+            Some(
+                "Invalid update version 29 for feature metadata.version. Can't downgrade the version of this feature \
+                 without setting the upgrade type to either safe or unsafe downgrade.",
+            ),
+        ),
+        (
+            vec![update("metadata.version", 14, safe)],
+            Some(
+                "Unsupported metadata.version downgrade from 30 to 14. Refusing to perform the requested downgrade \
+                 because it might delete metadata information.",
+            ),
+        ),
+        (
+            vec![update("metadata.version", 14, without_care)],
+            Some(
+                "Unsupported metadata.version downgrade from 30 to 14. Unsafe metadata downgrade is not supported in \
+                 this version.",
+            ),
+        ),
+        (
+            vec![update("kraft.version", 0, without_care)],
+            Some(
+                "Invalid update version 0 for feature kraft.version. Can't downgrade the version of this feature.",
+            ),
+        ),
+    ];
+    for (updates, refusal) in cases {
+        let request = UpdateFeaturesRequest::default().with_feature_updates(updates);
+        let answer = bench.call(3, 2, request).await;
+        let code = if refusal.is_some() { ErrorCode::INVALID_UPDATE_VERSION } else { ErrorCode::NONE };
+        let lead = "The update failed for all features since the following feature had an error: ";
+        let message = answer.error_message.as_deref().map(|message| message.strip_prefix(lead).unwrap());
+        assert_eq!((answer.error_code, message), (code.0, refusal));
+    }
+}

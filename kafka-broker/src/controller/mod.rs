@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::acl::Authorizer;
 use crate::config::{self, BrokerConfigs, ConfigDef, TopicConfig};
-use crate::image::{Broker, Image, NO_NODE, PartitionImage, Topic, base64_id};
+use crate::image::{Broker, Image, NO_NODE, PartitionImage, Quorum, Topic, base64_id};
 use crate::partition::Partition;
 
 /// What a cluster holds at most: a hostile client could otherwise fill the memory of a test.
@@ -74,14 +74,17 @@ pub(crate) struct Controller {
 
 impl Controller {
     pub(crate) fn new(brokers: Vec<Broker>, configs: BrokerConfigs, mut rng: fastrand::Rng) -> Self {
+        let cluster_id = base64_id(random_id(&mut rng)).into();
+        let directories = brokers.iter().map(|broker| (broker.id, random_id(&mut rng))).collect();
         let image = Image {
-            cluster_id: base64_id(random_id(&mut rng)).into(),
+            cluster_id,
             brokers: brokers.into_iter().map(|broker| (broker.id, broker)).collect(),
             topics: BTreeMap::new(),
             topic_names: std::collections::HashMap::new(),
             authorizer: Authorizer::from_configs(&configs).map(Arc::new),
             configs: Arc::new(configs),
             moved_coordinators: BTreeMap::new(),
+            quorum: Quorum { leader_epoch: 1, log_end_offset: 1, directories: Arc::new(directories) },
         };
         Self { image: ArcSwap::from_pointee(image), changing: Mutex::new(rng) }
     }
@@ -386,8 +389,11 @@ impl Controller {
         decide: impl FnOnce(&Image, &mut fastrand::Rng) -> Result<(Option<Image>, T), Refusal>,
     ) -> Result<T, Refusal> {
         let mut rng = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let (next, outcome) = decide(&self.image.load(), &mut rng)?;
-        if let Some(next) = next {
+        let image = self.image.load();
+        let (next, outcome) = decide(&image, &mut rng)?;
+        if let Some(mut next) = next {
+            next.quorum.log_end_offset += 1;
+            next.quorum.leader_epoch += i32::from(next.controller() != image.controller());
             self.image.store(Arc::new(next));
         }
         Ok(outcome)

@@ -63,6 +63,7 @@ refused_as_a_whole! {
     ListPartitionReassignmentsRequest;
     OffsetDeleteRequest about group_id;
     SyncGroupRequest about group_id;
+    UpdateFeaturesRequest;
 }
 
 /// Like those, but no version of the response has a throttle time.
@@ -79,6 +80,7 @@ macro_rules! refused_and_never_throttled {
 }
 
 refused_and_never_throttled! {
+    DescribeQuorumRequest;
     SaslAuthenticateRequest;
     SaslHandshakeRequest;
 }
