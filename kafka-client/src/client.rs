@@ -24,6 +24,7 @@ use crate::net::pool::Pool;
 use crate::net::service::UserLayer;
 use crate::net::transport::Transport;
 use crate::net::{Connection, Lane, Owner};
+use crate::properties::security::Security;
 use crate::properties::{self, Properties, PropertiesReport, Role};
 use crate::serde::BoxError;
 use crate::tls::{Tls, TlsConnector};
@@ -59,7 +60,8 @@ impl Client {
     }
 
     /// Begins a client from settings under Java's or librdkafka's property names, and reports what it made of them.
-    /// A bad value fails the build.
+    /// A bad value fails the build; what settings cannot say about [`tls`](ClientBuilder::tls) and
+    /// [`sasl`](ClientBuilder::sasl) can be given to the builder instead.
     ///
     /// ```
     /// use kafka_client::Client;
@@ -71,8 +73,25 @@ impl Client {
     /// ```
     pub fn from_properties(properties: &Properties) -> (ClientBuilder, PropertiesReport) {
         let mut builder = ClientBuilder::new();
-        let report = properties::apply(SETTINGS, Role::Client, properties, &mut builder.config);
+        let mut report = properties::apply(SETTINGS, Role::Client, properties, &mut builder.config);
         builder.error = report.bad_value();
+        let Security { tls, sasl } = Security::read(properties);
+        match tls {
+            Some(Ok(tls)) => builder = builder.tls(tls),
+            Some(Err(bad)) => {
+                builder.no_tls = Some(bad.error());
+                report.add(bad);
+            }
+            None => {}
+        }
+        match sasl {
+            Some(Ok(sasl)) => builder = builder.sasl(sasl),
+            Some(Err(bad)) => {
+                builder.no_sasl = Some(bad.error());
+                report.add(bad);
+            }
+            None => {}
+        }
         (builder, report)
     }
 
@@ -207,11 +226,21 @@ pub struct ClientBuilder {
     connector: Option<Transport>,
     /// The first mistake that was made, told by `build`.
     error: Option<Error>,
+    /// Why the properties ask for TLS in a way that cannot be had; for SASL the same.
+    no_tls: Option<Error>,
+    no_sasl: Option<Error>,
 }
 
 impl ClientBuilder {
     fn new() -> Self {
-        Self { config: ClientConfig::default(), layers: Vec::new(), connector: None, error: None }
+        Self {
+            config: ClientConfig::default(),
+            layers: Vec::new(),
+            connector: None,
+            error: None,
+            no_tls: None,
+            no_sasl: None,
+        }
     }
 
     /// The name under which brokers log and throttle this client (`client.id`). Empty by default.
@@ -303,6 +332,7 @@ impl ClientBuilder {
     /// Proves to brokers who the client is (`sasl.mechanism`, `sasl.jaas.config`). By default nothing is proved.
     pub fn sasl(mut self, sasl: Sasl) -> Self {
         self.config.sasl = Some(sasl);
+        self.no_sasl = None;
         self
     }
 
@@ -310,6 +340,7 @@ impl ClientBuilder {
     /// default.
     pub fn tls(mut self, tls: Tls) -> Self {
         self.config.tls = Some(tls);
+        self.no_tls = None;
         self
     }
 
@@ -349,7 +380,7 @@ impl ClientBuilder {
     /// # Errors
     /// [`Config`](ErrorKind::Config): the first setting that cannot work, its value, and what to give instead.
     pub fn build(self) -> Result<Client> {
-        if let Some(error) = self.error {
+        if let Some(error) = self.error.or(self.no_tls).or(self.no_sasl) {
             return Err(error);
         }
         self.config.validate()?;

@@ -288,15 +288,44 @@ pub const SETTINGS: &[Setting<ClientConfig>] = &[
     .aliases(&["socket.receive.buffer.bytes"])
     .java("65536"),
     Key::new("security.protocol", "PLAINTEXT", |_, text| {
-        let remedy = "give PLAINTEXT: this version of the client has neither TLS nor SASL";
-        if text.eq_ignore_ascii_case("PLAINTEXT") { Ok(()) } else { Err(remedy.to_owned()) }
+        value::one_of(text, &["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"].map(|word| (word, ())))
     }),
+    // What follows only means something together: `properties::security` reads it.
+    Key::new("ssl.truststore.type", "JKS", with_others).not_in_librdkafka(),
+    Key::new("ssl.truststore.location", "", with_others).not_in_librdkafka(),
+    Key::new("ssl.truststore.certificates", "", with_others).not_in_librdkafka(),
+    Key::new("ssl.keystore.type", "JKS", with_others).not_in_librdkafka(),
+    Key::new("ssl.keystore.location", "", with_others),
+    Key::new("ssl.keystore.certificate.chain", "", with_others).not_in_librdkafka(),
+    Key::new("ssl.keystore.key", "", with_others).not_in_librdkafka(),
+    Key::new("ssl.key.password", "", with_others),
+    Key::new("ssl.endpoint.identification.algorithm", "https", with_others),
+    Key::new("ssl.enabled.protocols", "TLSv1.2,TLSv1.3", with_others).not_in_librdkafka(),
+    Key::new("ssl.protocol", "TLSv1.3", with_others).not_in_librdkafka(),
+    Key::new("ssl.ca.location", "", with_others).not_in_java(),
+    Key::new("ssl.ca.pem", "", with_others).not_in_java(),
+    Key::new("ssl.certificate.location", "", with_others).not_in_java(),
+    Key::new("ssl.certificate.pem", "", with_others).not_in_java(),
+    Key::new("ssl.key.location", "", with_others).not_in_java(),
+    Key::new("ssl.key.pem", "", with_others).not_in_java(),
+    Key::new("ssl.crl.location", "", with_others).not_in_java(),
+    Key::new("enable.ssl.certificate.verification", "true", |_, text| value::boolean(text).map(|_| ()))
+        .not_in_java(),
+    Key::new("sasl.mechanism", "GSSAPI", with_others).aliases(&["sasl.mechanisms"]),
+    Key::new("sasl.jaas.config", "", with_others).not_in_librdkafka(),
+    Key::new("sasl.username", "", with_others).not_in_java(),
+    Key::new("sasl.password", "", with_others).not_in_java(),
     Key::new("client.dns.lookup", "use_all_dns_ips", |_, text| {
         value::one_of(text, &[("use_all_dns_ips", ())])
     }),
 ];
 
 type Key = Setting<ClientConfig>;
+
+/// Leaves a setting to be read together with others.
+fn with_others(_: &mut ClientConfig, _: &str) -> Result<(), String> {
+    Ok(())
+}
 
 #[cfg(test)]
 mod tests {

@@ -4,12 +4,16 @@
 //! silence: an unknown key, a bad value, a key that this client gives no meaning, and a default that differs from
 //! that of the client whose names are used are all in the [`PropertiesReport`].
 
+pub mod jaas;
 mod known;
 mod report;
+pub(crate) mod security;
 pub mod value;
 
 use std::fmt;
 use std::str::FromStr;
+
+use zeroize::{Zeroize as _, Zeroizing};
 
 pub use self::report::{BadValue, DifferentDefault, PropertiesReport, UnknownKey};
 use crate::error::{Error, Result};
@@ -79,7 +83,7 @@ impl Properties {
             if line.is_empty() || line.starts_with(['#', '!']) {
                 continue;
             }
-            let mut logical = line.to_owned();
+            let mut logical = Zeroizing::new(line.to_owned());
             while ends_in_odd_backslashes(&logical) {
                 logical.pop();
                 match lines.next() {
@@ -117,6 +121,13 @@ impl Properties {
             let librdkafka = self.iter().any(|(key, _)| known::only_in_librdkafka(key));
             if librdkafka { Flavour::Librdkafka } else { Flavour::Java }
         })
+    }
+}
+
+/// A value may be a password.
+impl Drop for Properties {
+    fn drop(&mut self) {
+        self.entries.iter_mut().for_each(|(_, value)| value.zeroize());
     }
 }
 
@@ -242,9 +253,11 @@ pub fn apply<C>(
             continue;
         }
         match settings.iter().find(|setting| setting.is_called(key)) {
+            Some(_) if security::is_idle(properties, key) => report.without_effect.push(key.to_owned()),
             Some(setting) => {
                 if let Err(remedy) = (setting.apply)(config, text.trim()) {
-                    report.bad_values.push(BadValue { key: key.to_owned(), value: text.to_owned(), remedy });
+                    let value = if known::is_secret(key) { "***" } else { text };
+                    report.bad_values.push(BadValue { key: key.to_owned(), value: value.to_owned(), remedy });
                 }
             }
             None => match known::roles(key) {

@@ -30,11 +30,75 @@ const JAVA: &[(&[Role], &[&str])] = &[
             "request.timeout.ms",
             "retry.backoff.max.ms",
             "retry.backoff.ms",
+            "sasl.client.callback.handler.class",
+            "sasl.jaas.config",
+            "sasl.kerberos.kinit.cmd",
+            "sasl.kerberos.min.time.before.relogin",
+            "sasl.kerberos.service.name",
+            "sasl.kerberos.ticket.renew.jitter",
+            "sasl.kerberos.ticket.renew.window.factor",
+            "sasl.login.callback.handler.class",
+            "sasl.login.class",
+            "sasl.login.connect.timeout.ms",
+            "sasl.login.read.timeout.ms",
+            "sasl.login.refresh.buffer.seconds",
+            "sasl.login.refresh.min.period.seconds",
+            "sasl.login.refresh.window.factor",
+            "sasl.login.refresh.window.jitter",
+            "sasl.login.retry.backoff.max.ms",
+            "sasl.login.retry.backoff.ms",
+            "sasl.mechanism",
+            "sasl.oauthbearer.assertion.algorithm",
+            "sasl.oauthbearer.assertion.claim.aud",
+            "sasl.oauthbearer.assertion.claim.exp.seconds",
+            "sasl.oauthbearer.assertion.claim.iss",
+            "sasl.oauthbearer.assertion.claim.jti.include",
+            "sasl.oauthbearer.assertion.claim.nbf.seconds",
+            "sasl.oauthbearer.assertion.claim.sub",
+            "sasl.oauthbearer.assertion.file",
+            "sasl.oauthbearer.assertion.private.key.file",
+            "sasl.oauthbearer.assertion.private.key.passphrase",
+            "sasl.oauthbearer.assertion.template.file",
+            "sasl.oauthbearer.client.credentials.client.id",
+            "sasl.oauthbearer.client.credentials.client.secret",
+            "sasl.oauthbearer.clock.skew.seconds",
+            "sasl.oauthbearer.expected.audience",
+            "sasl.oauthbearer.expected.issuer",
+            "sasl.oauthbearer.header.urlencode",
+            "sasl.oauthbearer.jwks.endpoint.refresh.ms",
+            "sasl.oauthbearer.jwks.endpoint.retry.backoff.max.ms",
+            "sasl.oauthbearer.jwks.endpoint.retry.backoff.ms",
+            "sasl.oauthbearer.jwks.endpoint.url",
+            "sasl.oauthbearer.jwt.retriever.class",
+            "sasl.oauthbearer.jwt.validator.class",
+            "sasl.oauthbearer.scope",
+            "sasl.oauthbearer.scope.claim.name",
+            "sasl.oauthbearer.sub.claim.name",
+            "sasl.oauthbearer.token.endpoint.url",
             "security.protocol",
             "security.providers",
             "send.buffer.bytes",
             "socket.connection.setup.timeout.max.ms",
             "socket.connection.setup.timeout.ms",
+            "ssl.cipher.suites",
+            "ssl.enabled.protocols",
+            "ssl.endpoint.identification.algorithm",
+            "ssl.engine.factory.class",
+            "ssl.key.password",
+            "ssl.keymanager.algorithm",
+            "ssl.keystore.certificate.chain",
+            "ssl.keystore.key",
+            "ssl.keystore.location",
+            "ssl.keystore.password",
+            "ssl.keystore.type",
+            "ssl.protocol",
+            "ssl.provider",
+            "ssl.secure.random.implementation",
+            "ssl.trustmanager.algorithm",
+            "ssl.truststore.certificates",
+            "ssl.truststore.location",
+            "ssl.truststore.password",
+            "ssl.truststore.type",
         ],
     ),
     (
@@ -116,6 +180,8 @@ const LIBRDKAFKA: &[(&[Role], &[&str])] = &[
             "enable.random.seed",
             "enable.sasl.oauthbearer.unsecure.jwt",
             "enable.ssl.certificate.verification",
+            "https.ca.location",
+            "https.ca.pem",
             "internal.termination.signal",
             "log.connection.close",
             "log.queue",
@@ -128,7 +194,14 @@ const LIBRDKAFKA: &[(&[Role], &[&str])] = &[
             "sasl.kerberos.keytab",
             "sasl.kerberos.principal",
             "sasl.mechanisms",
+            "sasl.oauthbearer.assertion.jwt.template.file",
+            "sasl.oauthbearer.assertion.private.key.pem",
+            "sasl.oauthbearer.client.id",
+            "sasl.oauthbearer.client.secret",
             "sasl.oauthbearer.config",
+            "sasl.oauthbearer.extensions",
+            "sasl.oauthbearer.grant.type",
+            "sasl.oauthbearer.metadata.authentication.type",
             "sasl.oauthbearer.method",
             "sasl.password",
             "sasl.username",
@@ -139,14 +212,18 @@ const LIBRDKAFKA: &[(&[Role], &[&str])] = &[
             "socket.receive.buffer.bytes",
             "socket.send.buffer.bytes",
             "socket.timeout.ms",
+            "ssl.ca.certificate.stores",
             "ssl.ca.location",
             "ssl.ca.pem",
             "ssl.certificate.location",
             "ssl.certificate.pem",
             "ssl.crl.location",
             "ssl.curves.list",
+            "ssl.engine.id",
+            "ssl.engine.location",
             "ssl.key.location",
             "ssl.key.pem",
+            "ssl.providers",
             "ssl.sigalgs.list",
             "statistics.interval.ms",
             "topic.blacklist",
@@ -206,8 +283,24 @@ const LIBRDKAFKA: &[(&[Role], &[&str])] = &[
 /// The roles that read a key, if any client of Kafka's knows it.
 pub(super) fn roles(key: &str) -> Option<&'static [Role]> {
     let listed = JAVA.iter().chain(LIBRDKAFKA).find(|(_, keys)| keys.contains(&key));
-    let security = key.starts_with("ssl.") || key.starts_with("sasl.");
-    listed.map(|(roles, _)| *roles).or(security.then_some(&[Role::Client]))
+    listed.map(|(roles, _)| *roles)
+}
+
+/// Whether what stands under this name must not be shown: a password, a key, or something that may have one in it.
+/// Misspelt names count as well.
+pub(super) fn is_secret(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    let secret = [
+        "passw",
+        "passphrase",
+        "secret",
+        "credential",
+        "jaas",
+        "keystore.key",
+        "key.pem",
+        "oauthbearer.config",
+    ];
+    secret.iter().any(|word| key.contains(word)) && !key.ends_with("client.id")
 }
 
 /// Whether librdkafka has this name and Java's client has not.
@@ -273,6 +366,33 @@ mod tests {
     fn every_key_of_tls_and_sasl_belongs_to_the_client() {
         assert_eq!(roles("ssl.truststore.location"), Some(&[Role::Client][..]));
         assert_eq!(roles("sasl.jaas.config"), Some(&[Role::Client][..]));
+        assert_eq!(roles("ssl.truststore.locatoin"), None);
+        assert_eq!(nearest("ssl.truststore.locatoin", std::iter::empty()), Some("ssl.truststore.location"));
         assert_eq!(roles("colour"), None);
+    }
+
+    #[test]
+    fn names_of_secrets_are_known_as_such() {
+        for key in [
+            "sasl.password",
+            "sasl.jaas.config",
+            "ssl.key.password",
+            "ssl.keystore.key",
+            "ssl.key.pem",
+            "sasl.oauthbearer.client.credentials.client.secret",
+            "sasl.oauthbearer.assertion.private.key.passphrase",
+            "sasl.oauthbearer.assertion.private.key.pem",
+            "Sasl.Passwd",
+        ] {
+            assert!(is_secret(key), "{key}");
+        }
+        for key in [
+            "sasl.username",
+            "ssl.key.location",
+            "ssl.ca.pem",
+            "sasl.oauthbearer.client.credentials.client.id",
+        ] {
+            assert!(!is_secret(key), "{key}");
+        }
     }
 }

@@ -32,7 +32,7 @@ pub struct UnknownKey {
 pub struct BadValue {
     /// The key.
     pub key: String,
-    /// The value given.
+    /// The value given; `***` where it may be a secret.
     pub value: String,
     /// What to give instead.
     pub remedy: String,
@@ -94,7 +94,19 @@ impl PropertiesReport {
 
     /// The first bad value as the error with which building has to fail.
     pub fn bad_value(&self) -> Option<Error> {
-        self.bad_values.first().map(|bad| Error::config(&bad.key, &bad.value, &bad.remedy))
+        self.bad_values.first().map(BadValue::error)
+    }
+
+    /// Adds a value that turned out to be bad beside the others.
+    pub(crate) fn add(&mut self, bad: BadValue) {
+        self.bad_values.push(bad);
+    }
+}
+
+impl BadValue {
+    /// The error with which building has to fail.
+    pub(crate) fn error(&self) -> Error {
+        Error::config(&self.key, &self.value, &self.remedy)
     }
 }
 

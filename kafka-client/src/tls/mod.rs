@@ -36,7 +36,7 @@ use std::sync::Arc;
 pub(crate) use self::connector::TlsConnector;
 pub use self::problem::TlsProblem;
 pub(crate) use self::problem::{protocol_error, stream_error};
-use self::source::Source;
+pub(crate) use self::source::Source;
 use crate::auth::Secret;
 
 /// How connections are encrypted, whom they trust and who we are; given to
@@ -124,6 +124,12 @@ impl Tls {
     #[must_use]
     pub fn identity_pem_files(mut self, chain: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         self.identity = Some(Identity { chain: Source::File(chain.into()), key: Source::File(key.into()) });
+        self
+    }
+
+    /// An identity wherever its two parts are.
+    pub(crate) fn identity(mut self, chain: Source, key: Source) -> Self {
+        self.identity = Some(Identity { chain, key });
         self
     }
 

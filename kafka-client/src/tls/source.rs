@@ -10,14 +10,15 @@ use zeroize::Zeroizing;
 /// The most bytes that are read of a file; a bundle of every public authority has a quarter of a megabyte.
 const MOST_BYTES: u64 = 16 * 1024 * 1024;
 
+/// Where one PEM text is.
 #[derive(Clone)]
-pub(super) enum Source {
+pub(crate) enum Source {
     Given(Arc<Zeroizing<Vec<u8>>>),
     File(PathBuf),
 }
 
 impl Source {
-    pub(super) fn given(pem: Vec<u8>) -> Self {
+    pub(crate) fn given(pem: Vec<u8>) -> Self {
         Self::Given(Arc::new(Zeroizing::new(pem)))
     }
 
@@ -31,6 +32,10 @@ impl Source {
             Self::Given(pem) => return Ok(pem.clone()),
             Self::File(path) => path,
         };
+        // A pipe would block, and could not be read a second time.
+        if !std::fs::metadata(path)?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+        }
         let file = std::fs::File::open(path)?;
         // All at once: growing would leave copies of a key behind.
         let room = file.metadata()?.len().min(MOST_BYTES) as usize + 1;
