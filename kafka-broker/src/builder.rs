@@ -1,9 +1,11 @@
 //! What a cluster is built of: brokers, where they listen, settings, topics that exist from the start.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use kafka_wire::address::NodeAddress;
 use kafka_wire::error_code::ErrorCode;
@@ -17,6 +19,7 @@ use crate::controller::{Controller, NewTopic, Refusal};
 use crate::image::Broker;
 use crate::listener::{ClientAuth, Listener, ListenerSpec, SaslMechanism, SecurityProtocol};
 use crate::net::{Accepting, MemoryConnector};
+use crate::sasl::{Credentials, OauthKeys, TokenVerifier};
 use crate::shared::Shared;
 use crate::tls::{LoadedTls, ServerTls};
 
@@ -71,6 +74,21 @@ pub struct ClusterBuilder {
     listeners: Vec<ListenerSpec>,
     tls: Option<ServerTls>,
     sasl: bool,
+    users: Vec<User>,
+    oauth: Option<OauthKeys>,
+}
+
+/// A user to start with.
+#[derive(Clone)]
+struct User {
+    name: String,
+    password: String,
+}
+
+impl fmt::Debug for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("User").field("name", &self.name).field("password", &"***").finish()
+    }
 }
 
 impl ClusterBuilder {
@@ -91,6 +109,8 @@ impl ClusterBuilder {
             listeners: Vec::new(),
             tls: None,
             sasl: false,
+            users: Vec::new(),
+            oauth: None,
         }
     }
 
@@ -205,6 +225,27 @@ impl ClusterBuilder {
         self.config("sasl.enabled.mechanisms", names.join(","))
     }
 
+    /// A user who may authenticate by this password, by PLAIN and by both kinds of SCRAM.
+    #[must_use]
+    pub fn user(mut self, name: impl Into<String>, password: impl Into<String>) -> Self {
+        self.users.push(User { name: name.into(), password: password.into() });
+        self
+    }
+
+    /// The tokens that are taken by OAUTHBEARER. Default: none.
+    #[must_use]
+    pub fn oauth(mut self, keys: OauthKeys) -> Self {
+        self.oauth = Some(keys);
+        self
+    }
+
+    /// How long a client may go on until it must authenticate again (`connections.max.reauth.ms`, KIP-368). Default: for
+    /// ever, and with OAUTHBEARER as long as its token is good.
+    #[must_use]
+    pub fn session_lifetime(self, lifetime: Duration) -> Self {
+        self.config("connections.max.reauth.ms", lifetime.as_millis().to_string())
+    }
+
     /// A listener that every broker has; may be called again for more. [`Cluster::bootstrap`] gives the addresses of the
     /// first, [`Cluster::bootstrap_of`] those of any. Clients are told the addresses of the listener they came in on.
     #[must_use]
@@ -257,6 +298,8 @@ impl ClusterBuilder {
         let specs = self.specs()?;
         let places = self.places(&specs, &network)?;
         let listeners = self.listeners_of(&specs, &configs, &places)?;
+        let refused = |remedy| StartError::config("oauth", "", remedy);
+        let tokens = self.oauth.as_ref().map(TokenVerifier::new).transpose().map_err(refused)?;
         let brokers = places.iter().map(|place| Broker {
             id: place.id,
             address: place.first.advertised.clone(),
@@ -267,8 +310,9 @@ impl ClusterBuilder {
                 .map(|rack| rack.as_str().into()),
             alive: true,
         });
+        let credentials = self.credentials()?;
         let rng = self.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
-        let controller = Controller::new(brokers.collect(), configs, rng);
+        let controller = Controller::new(brokers.collect(), configs, rng, credentials);
         for acl in self.acls {
             let described = acl.to_string();
             let checked = acl
@@ -287,7 +331,7 @@ impl ClusterBuilder {
                 .map_err(|refusal| StartError::config("topic", described, refusal.message))?;
         }
         let clock = self.wall_ms.map_or_else(Clock::starting_now, Clock::starting_at);
-        Ok(Cluster::start(Arc::new(Shared::new(clock, controller, listeners)), network, places))
+        Ok(Cluster::start(Arc::new(Shared::new(clock, controller, listeners, tokens)), network, places))
     }
 
     fn broker_configs(&self) -> Result<BrokerConfigs, StartError> {
@@ -313,6 +357,18 @@ impl ClusterBuilder {
             *set = all.filter(|user| !user.is_empty()).collect::<Vec<_>>().join(";");
         }
         Ok(BrokerConfigs { fixed, dynamic: BTreeMap::new() })
+    }
+
+    fn credentials(&self) -> Result<Credentials, StartError> {
+        let no_randomness = |error: getrandom::Error| StartError::config("user", "", error.to_string());
+        let mut credentials = Credentials::new().map_err(no_randomness)?;
+        for user in &self.users {
+            if user.name.is_empty() || user.password.is_empty() {
+                return Err(StartError::config("user", &user.name, "give a name and a password"));
+            }
+            credentials.add_user(&user.name, &user.password).map_err(no_randomness)?;
+        }
+        Ok(credentials)
     }
 
     /// The listeners that were named, or the one that the rest asks for; the first takes the cluster's port.

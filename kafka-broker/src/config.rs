@@ -143,7 +143,9 @@ pub(crate) static BROKER_CONFIGS: &[ConfigDef] = &[
     dynamic("compression.zstd.level", "3", Kind::Int(-131_072)),
     // Kafka has no such limit: how long a client may take until it has authenticated, the TLS handshake included.
     fixed("connection.authentication.timeout.ms", "10000", Kind::Int(1)),
+    fixed("connection.failed.authentication.delay.ms", "100", Kind::Int(0)),
     fixed("connections.max.idle.ms", "600000", Kind::Long(-1)),
+    fixed("connections.max.reauth.ms", "0", Kind::Long(0)),
     fixed("default.replication.factor", "1", Kind::Int(1)),
     fixed("delete.topic.enable", "true", Kind::Boolean),
     fixed("fetch.max.bytes", "57671680", Kind::Int(1024)),
@@ -190,6 +192,7 @@ pub(crate) static BROKER_CONFIGS: &[ConfigDef] = &[
     fixed("replica.selector.class", "", Kind::Text),
     // Kafka's is GSSAPI, which this broker does not speak.
     fixed("sasl.enabled.mechanisms", "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512", Kind::List(MECHANISMS)),
+    fixed("sasl.server.max.receive.size", "524288", Kind::Int(1024)),
     fixed("socket.request.max.bytes", "104857600", Kind::Int(1024)),
     fixed("ssl.client.auth", "none", Kind::OneOf(CLIENT_AUTH)),
     // Divided by semicolons, as the names of certificates have commas.

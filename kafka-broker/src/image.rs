@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::acl::Authorizer;
 use crate::config::{BrokerConfigs, TopicConfig};
 use crate::partition::Partition;
+use crate::sasl::Credentials;
 
 /// "No leader", "no broker", as Kafka writes it.
 pub(crate) const NO_NODE: i32 = -1;
@@ -30,6 +31,8 @@ pub(crate) struct Image {
     /// Groups whose coordinator was moved away from where they hash to.
     pub(crate) moved_coordinators: BTreeMap<String, i32>,
     pub(crate) quorum: Quorum,
+    /// Who may authenticate by a password.
+    pub(crate) credentials: Arc<Credentials>,
 }
 
 /// What the controllers, which are the brokers, say of their log.

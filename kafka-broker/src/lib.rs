@@ -46,6 +46,7 @@ pub use fault::{Fault, FaultGuard, Matcher, on, on_any};
 pub use inspect::{BrokerState, Outcome, PartitionState, RequestRecord, Snapshot, StoredRecord, WaitError};
 pub use listener::{ClientAuth, ListenerSpec, SaslMechanism, SecurityProtocol};
 pub use net::MemoryConnector;
+pub use sasl::OauthKeys;
 pub use tls::{CertificateSpec, Identity, ServerTls, TestCa};
 pub use tokens::{TokenError, TokenIssuer};
 

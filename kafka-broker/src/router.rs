@@ -118,6 +118,8 @@ routes! {
     [Cluster(Alter)] AlterPartitionReassignmentsRequest => reassignments::alter;
     [Cluster(Describe)] ListPartitionReassignmentsRequest => reassignments::list;
     [Group(Delete)] OffsetDeleteRequest => offsets::delete;
+    [Cluster(Describe)] DescribeUserScramCredentialsRequest => sasl::admin::describe;
+    [Cluster(Alter)] AlterUserScramCredentialsRequest => sasl::admin::alter;
     [Cluster(Describe)] DescribeQuorumRequest => quorum::describe;
     [Cluster(Alter)] UpdateFeaturesRequest => features::update;
     [Free] DescribeClusterRequest => cluster::describe;

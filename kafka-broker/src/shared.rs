@@ -19,6 +19,7 @@ use crate::listener::Listener;
 use crate::net::ReceiveCredit;
 use crate::node::Node;
 use crate::principal::Principal;
+use crate::sasl::{Session, TokenVerifier};
 
 /// The state of a cluster. Each part has its own lock; there is none over all of it.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) nodes: BTreeMap<i32, Arc<Node>>,
     /// What every broker listens on, the first one first.
     pub(crate) listeners: Vec<Arc<Listener>>,
+    /// Which tokens are taken by OAUTHBEARER, if any.
+    pub(crate) tokens: Option<TokenVerifier>,
     pub(crate) next_producer_id: AtomicI64,
 }
 
@@ -46,7 +49,12 @@ pub(crate) struct Limits {
 }
 
 impl Shared {
-    pub(crate) fn new(clock: Clock, controller: Controller, listeners: Vec<Arc<Listener>>) -> Self {
+    pub(crate) fn new(
+        clock: Clock,
+        controller: Controller,
+        listeners: Vec<Arc<Listener>>,
+        tokens: Option<TokenVerifier>,
+    ) -> Self {
         let groups = Coordinator::new(controller.fork_rng());
         let image = controller.image();
         let nodes = image.brokers.keys().map(|id| (*id, Arc::new(Node::new(*id, &image.configs)))).collect();
@@ -66,6 +74,7 @@ impl Shared {
             limits,
             nodes,
             listeners,
+            tokens,
             next_producer_id: AtomicI64::new(0),
         }
     }
@@ -140,6 +149,8 @@ pub(crate) struct RequestContext {
     pub(crate) listener: usize,
     /// Who asks.
     pub(crate) principal: Arc<Principal>,
+    /// How far the connection's authentication is.
+    pub(crate) session: Arc<Session>,
     /// What a parked request of this connection waits on.
     pub(crate) waiter: Arc<Notify>,
     /// The faults that hit this request.

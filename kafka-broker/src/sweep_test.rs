@@ -514,6 +514,36 @@ async fn cluster(sweep: &mut Sweep) {
     let check =
         |version, answer: SaslAuthenticateResponse| assert_eq!(answer.error_code, no_sasl, "v{version}");
     sweep.each(|_| SaslAuthenticateRequest::default(), check).await;
+    {
+        use alter_user_scram_credentials_request::{ScramCredentialDeletion, ScramCredentialUpsertion};
+        use describe_user_scram_credentials_request::UserName;
+        let upsertion = ScramCredentialUpsertion::default()
+            .with_name(text("alice"))
+            .with_mechanism(1)
+            .with_iterations(4096)
+            .with_salt(b"salt"[..].into())
+            .with_salted_password(b"salted"[..].into());
+        let deletion = ScramCredentialDeletion::default().with_name(text("nobody")).with_mechanism(1);
+        let request = |_| {
+            AlterUserScramCredentialsRequest::default()
+                .with_deletions(vec![deletion.clone()])
+                .with_upsertions(vec![upsertion.clone()])
+        };
+        let check = |_, answer: AlterUserScramCredentialsResponse| {
+            let codes: Vec<i16> = answer.results.iter().map(|row| row.error_code).collect();
+            assert_eq!(codes, [ErrorCode::RESOURCE_NOT_FOUND.0, NONE]);
+        };
+        sweep.each(request, check).await;
+        let users = ["alice", "nobody"].map(|name| UserName::default().with_name(text(name)));
+        let request =
+            |_| DescribeUserScramCredentialsRequest::default().with_users(Some(users.clone().into()));
+        let check = |_, answer: DescribeUserScramCredentialsResponse| {
+            let rows: Vec<_> =
+                answer.results.iter().map(|row| (row.error_code, row.credential_infos.len())).collect();
+            assert_eq!(rows, [(NONE, 1), (ErrorCode::RESOURCE_NOT_FOUND.0, 0)]);
+        };
+        sweep.each(request, check).await;
+    }
     let describe = |kind| {
         move |version: i16| {
             DescribeClusterRequest::default()

@@ -15,6 +15,7 @@ use crate::fault::Injected;
 use crate::image::Broker;
 use crate::principal::Principal;
 use crate::router::{self, Reply};
+use crate::sasl::{Credentials, Session};
 use crate::shared::{RequestContext, Shared};
 
 /// The brokers 1 to n of a cluster that nobody can connect to.
@@ -42,8 +43,9 @@ impl Bench {
         let fixed = configs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let configs = BrokerConfigs { fixed, ..BrokerConfigs::default() };
         let brokers = (1..=brokers).map(broker).collect();
-        let controller = Controller::new(brokers, configs, fastrand::Rng::with_seed(5));
-        let shared = Arc::new(Shared::new(Clock::starting_at(0), controller, Vec::new()));
+        let credentials = Credentials::new().expect("randomness");
+        let controller = Controller::new(brokers, configs, fastrand::Rng::with_seed(5), credentials);
+        let shared = Arc::new(Shared::new(Clock::starting_at(0), controller, Vec::new(), None));
         Self { shared, principal: Principal::anonymous() }
     }
 
@@ -78,6 +80,7 @@ impl Bench {
             peer: None,
             listener: 0,
             principal: Arc::clone(&self.principal),
+            session: Arc::new(Session::new(None)),
             waiter: Arc::new(Notify::new()),
             injected: Injected::default(),
         };

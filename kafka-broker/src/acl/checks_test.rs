@@ -409,6 +409,22 @@ fn cases() -> Vec<Case> {
         run!(bench, version, UpdateFeaturesRequest::default(), response => vec![response.error_code]),
     ));
     cases.push(case(
+        Api::DescribeUserScramCredentials,
+        CLUSTER,
+        on_cluster(Describe),
+        run!(bench, version, DescribeUserScramCredentialsRequest::default(), response => vec![response.error_code]),
+    ));
+    cases.push(case(
+        Api::AlterUserScramCredentials,
+        CLUSTER,
+        on_cluster(Alter),
+        run!(bench, version, {
+        use alter_user_scram_credentials_request::ScramCredentialDeletion;
+        let deletion = ScramCredentialDeletion::default().with_name("bob".into());
+        AlterUserScramCredentialsRequest::default().with_deletions(vec![deletion])
+    }, response => response.results.iter().map(|row| row.error_code).collect()),
+    ));
+    cases.push(case(
         Api::DescribeProducers,
         TOPIC,
         on_topic(Read),

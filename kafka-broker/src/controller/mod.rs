@@ -15,6 +15,7 @@ use crate::acl::Authorizer;
 use crate::config::{self, BrokerConfigs, ConfigDef, TopicConfig};
 use crate::image::{Broker, Image, NO_NODE, PartitionImage, Quorum, Topic, base64_id};
 use crate::partition::Partition;
+use crate::sasl::Credentials;
 
 /// What a cluster holds at most: a hostile client could otherwise fill the memory of a test.
 pub(crate) const MOST_PARTITIONS: usize = 10_000;
@@ -73,7 +74,12 @@ pub(crate) struct Controller {
 }
 
 impl Controller {
-    pub(crate) fn new(brokers: Vec<Broker>, configs: BrokerConfigs, mut rng: fastrand::Rng) -> Self {
+    pub(crate) fn new(
+        brokers: Vec<Broker>,
+        configs: BrokerConfigs,
+        mut rng: fastrand::Rng,
+        credentials: Credentials,
+    ) -> Self {
         let cluster_id = base64_id(random_id(&mut rng)).into();
         let directories = brokers.iter().map(|broker| (broker.id, random_id(&mut rng))).collect();
         let image = Image {
@@ -85,6 +91,7 @@ impl Controller {
             configs: Arc::new(configs),
             moved_coordinators: BTreeMap::new(),
             quorum: Quorum { leader_epoch: 1, log_end_offset: 1, directories: Arc::new(directories) },
+            credentials: Arc::new(credentials),
         };
         Self { image: ArcSwap::from_pointee(image), changing: Mutex::new(rng) }
     }
@@ -380,6 +387,18 @@ impl Controller {
             let mut next = image.clone();
             next.moved_coordinators.insert(group.to_owned(), broker);
             Ok((Some(next), ()))
+        })
+    }
+
+    /// Changes who may authenticate, on all brokers at once.
+    pub(crate) fn alter_credentials<T>(
+        &self,
+        alter: impl FnOnce(&mut Credentials) -> T,
+    ) -> Result<T, Refusal> {
+        self.change(|image, _| {
+            let mut next = image.clone();
+            let outcome = alter(Arc::make_mut(&mut next.credentials));
+            Ok((Some(next), outcome))
         })
     }
 

@@ -16,6 +16,7 @@ fn controller(brokers: i32) -> Controller {
         (1..=brokers).map(broker).collect(),
         BrokerConfigs::default(),
         fastrand::Rng::with_seed(7),
+        crate::sasl::Credentials::new().unwrap(),
     )
 }
 

@@ -61,6 +61,7 @@ refused_as_a_whole! {
     ListConfigResourcesRequest;
     ListGroupsRequest;
     ListPartitionReassignmentsRequest;
+    DescribeUserScramCredentialsRequest;
     OffsetDeleteRequest about group_id;
     SyncGroupRequest about group_id;
     UpdateFeaturesRequest;
@@ -499,6 +500,20 @@ macro_rules! refused_by_resource {
     };
 }
 
+impl Served for AlterUserScramCredentialsRequest {
+    fn refusal(&self, _: i16, code: ErrorCode) -> Option<AlterUserScramCredentialsResponse> {
+        let names = self.deletions.iter().map(|deletion| &deletion.name);
+        let results = names.chain(self.upsertions.iter().map(|upsertion| &upsertion.name)).map(|name| {
+            alter_user_scram_credentials_response::AlterUserScramCredentialsResult::default()
+                .with_user(name.clone())
+                .with_error_code(code.0)
+        });
+        Some(AlterUserScramCredentialsResponse::default().with_results(results.collect()))
+    }
+
+    throttle_field!();
+}
+
 refused_by_resource! {
     DescribeConfigsRequest, describe_configs_response, DescribeConfigsResult, with_results;
     AlterConfigsRequest, alter_configs_response, AlterConfigsResourceResponse, with_responses;
@@ -551,6 +566,12 @@ mod tests {
         check(|_| ListConfigResourcesRequest::default());
         check(|_| ListGroupsRequest::default());
         check(|_| OffsetDeleteRequest::default());
+        check(|_| DescribeUserScramCredentialsRequest::default());
+        check(|_| {
+            use alter_user_scram_credentials_request::ScramCredentialDeletion;
+            let deletion = ScramCredentialDeletion::default().with_name("alice".into());
+            AlterUserScramCredentialsRequest::default().with_deletions(vec![deletion])
+        });
         check(|_| SyncGroupRequest::default());
         check(|_| SaslAuthenticateRequest::default());
         check(|_| SaslHandshakeRequest::default());

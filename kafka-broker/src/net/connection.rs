@@ -21,6 +21,7 @@ use crate::inspect::{Outcome, RequestRecord};
 use crate::node::{ConnectionSlot, LogPosition};
 use crate::principal::Principal;
 use crate::router::{self, Answer, Reply, Route};
+use crate::sasl::{self, Admission, Session};
 use crate::shared::{RequestContext, Shared};
 
 /// How long a frame may take from its first byte to its last.
@@ -43,6 +44,12 @@ enum End {
     Slow,
     #[error("{0} came before authentication")]
     Unauthenticated(Api),
+    #[error("{0}")]
+    Authentication(String),
+    #[error("the client did not authenticate in time")]
+    Unfinished,
+    #[error("the session ended before the client authenticated again")]
+    Expired,
     #[error("a fault rule closed it")]
     Fault,
     #[error(transparent)]
@@ -52,13 +59,22 @@ enum End {
 }
 
 /// Serves a connection, which came from `principal` as far as is known, until it ends.
-pub(super) async fn serve<S>(shared: Arc<Shared>, slot: ConnectionSlot, principal: Arc<Principal>, stream: S)
-where
+///
+/// Where the listener has SASL, the client must have authenticated by `until`.
+pub(super) async fn serve<S>(
+    shared: Arc<Shared>,
+    slot: ConnectionSlot,
+    principal: Arc<Principal>,
+    until: Instant,
+    stream: S,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let configs = Arc::clone(&shared.image().configs);
+    let session = Arc::new(Session::new(shared.listeners.get(slot.listener).map(|listener| &**listener)));
     let mut connection = Connection {
         frames: FrameDecoder::new(configs.number("socket.request.max.bytes")),
+        session,
         credit: shared.receive_credit.share(),
         waiter: Arc::new(Notify::new()),
         buffer: BytesMut::new(),
@@ -71,11 +87,11 @@ where
         principal_name: principal.to_string().into(),
         principal,
     };
-    let Err(end) = connection.run().await;
+    let Err(end) = connection.run(until, configs.number("sasl.server.max.receive.size")).await;
     let slot = &connection.slot;
     match end {
         End::Closed => {}
-        End::Protocol(_) => {
+        End::Protocol(_) | End::Unauthenticated(_) | End::Authentication(_) => {
             tracing::warn!(broker = slot.node.id, connection = slot.connection, peer = ?slot.peer, "closed: {end}");
         }
         _ => tracing::debug!(broker = slot.node.id, connection = slot.connection, "closed: {end}"),
@@ -88,6 +104,7 @@ struct Connection<S> {
     principal: Arc<Principal>,
     /// The same in letters, for the request log.
     principal_name: Arc<str>,
+    session: Arc<Session>,
     stream: S,
     buffer: BytesMut,
     frames: FrameDecoder,
@@ -100,12 +117,63 @@ struct Connection<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    async fn run(&mut self) -> Result<std::convert::Infallible, End> {
-        loop {
-            let frame = self.next_frame().await?;
-            self.serve_frame(frame).await?;
-            self.credit.release();
+    async fn run(&mut self, until: Instant, limit: usize) -> Result<std::convert::Infallible, End> {
+        if self.session.is_pending() {
+            timeout_at(until, self.authenticate(limit)).await.map_err(|_| End::Unfinished)??;
         }
+        loop {
+            self.serve_next().await?;
+        }
+    }
+
+    /// Serves what a client may ask before it has authenticated, until it has. Frames are small until then.
+    async fn authenticate(&mut self, limit: usize) -> Result<(), End> {
+        self.frames.set_max(limit);
+        while self.session.is_pending() {
+            self.serve_next().await?;
+        }
+        if let Some(principal) = self.session.principal() {
+            self.principal_name = principal.to_string().into();
+            self.principal = principal;
+        }
+        let configs = Arc::clone(&self.shared.image().configs);
+        self.frames.set_max(configs.number("socket.request.max.bytes"));
+        Ok(())
+    }
+
+    async fn serve_next(&mut self) -> Result<(), End> {
+        let frame = self.next_frame().await?;
+        if self.session.expects_raw_token() {
+            self.serve_token(&frame).await?;
+        } else {
+            self.serve_frame(frame).await?;
+        }
+        self.credit.release();
+        Ok(())
+    }
+
+    /// Serves a token as clients sent them before SaslAuthenticate: a length and bytes, answered in the same way. A refusal
+    /// is not answered.
+    async fn serve_token(&mut self, token: &[u8]) -> Result<(), End> {
+        match sasl::take_token(&self.shared, &self.session, token) {
+            sasl::Answer::Bytes(bytes, _) => {
+                let length = u32::try_from(bytes.len()).unwrap_or_default().to_be_bytes();
+                let mut parts = [Bytes::copy_from_slice(&length), bytes.into()];
+                write::write_all(&mut self.stream, &mut parts).await?;
+                Ok(())
+            }
+            sasl::Answer::Refused(_, why) => {
+                self.delay_failure().await;
+                Err(End::Authentication(self.session.failure().unwrap_or(why)))
+            }
+        }
+    }
+
+    /// Makes guessing passwords slow: what failed is answered late, as in Kafka.
+    async fn delay_failure(&self) {
+        let configs = Arc::clone(&self.shared.image().configs);
+        let delay = configs.number("connection.failed.authentication.delay.ms");
+        sleep(Duration::from_millis(delay)).await;
     }
 
     /// Waits for a whole frame, as long as one may take.
@@ -150,15 +218,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn serve_frame(&mut self, frame: Bytes) -> Result<(), End> {
         if let Some(correlation_id) = unknown_api_versions(&frame) {
             let answer = Answer { body: vec![api_versions::fallback()?], ..Answer::default() };
+            self.admit(Api::ApiVersions)?;
             return self.write(Api::ApiVersions, 0, correlation_id, answer).await;
         }
         let (header, body) = RequestHeader::decode(&frame)?;
         let RequestHeader { api, version, correlation_id, client_id } = header;
-        let listener = self.shared.listeners.get(self.slot.listener);
-        let is_open = listener.is_none_or(|listener| listener.mechanisms.is_empty());
-        if !is_open && !matches!(api, Api::ApiVersions | Api::SaslHandshake | Api::SaslAuthenticate) {
-            return Err(End::Unauthenticated(api));
-        }
+        self.admit(api)?;
         let ctx = RequestContext {
             shared: Arc::clone(&self.shared),
             broker: self.slot.node.id,
@@ -168,6 +233,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             peer: self.slot.peer,
             listener: self.slot.listener,
             principal: Arc::clone(&self.principal),
+            session: Arc::clone(&self.session),
             waiter: Arc::clone(&self.waiter),
             injected: crate::fault::Injected::default(),
         };
@@ -190,7 +256,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         match reply {
             Ok(Reply::Answer(answer)) => {
                 self.log(logged, Outcome::Answered);
-                self.write(api, version, correlation_id, answer).await
+                let failure = self.session.failure();
+                if failure.is_some() {
+                    self.delay_failure().await;
+                }
+                self.write(api, version, correlation_id, answer).await?;
+                failure.map_or(Ok(()), |why| Err(End::Authentication(why)))
             }
             Ok(Reply::Nothing) => {
                 self.log(logged, Outcome::NotExpected);
@@ -207,6 +278,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Err(end) => {
                 self.log(logged, Outcome::Closed);
                 Err(end)
+            }
+        }
+    }
+
+    /// Whether a request may be served as far as authentication is.
+    fn admit(&self, api: Api) -> Result<(), End> {
+        match self.session.admit(api, Instant::now()) {
+            Admission::Served => Ok(()),
+            Admission::TooEarly => Err(End::Unauthenticated(api)),
+            Admission::Expired => Err(End::Expired),
+            Admission::OtherMechanism => {
+                let why = "a client authenticates again by the mechanism that it began with";
+                Err(End::Authentication(why.to_owned()))
             }
         }
     }

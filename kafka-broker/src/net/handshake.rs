@@ -28,7 +28,7 @@ where
         tracing::trace!(broker = slot.node.id, connection = slot.connection, listener = name, %protocol, "connected");
     }
     let Some(tls) = listener.and_then(|listener| listener.tls.clone()) else {
-        return connection::serve(shared, slot, Principal::anonymous(), stream).await;
+        return connection::serve(shared, slot, Principal::anonymous(), until, stream).await;
     };
     let refused = |why: &dyn std::fmt::Display| {
         tracing::warn!(broker = slot.node.id, connection = slot.connection, peer = ?slot.peer, "no TLS handshake: {why}");
@@ -46,7 +46,7 @@ where
             None => return refused(&"the subject of the client's certificate cannot be read"),
         },
     };
-    connection::serve(shared, slot, principal, stream).await;
+    connection::serve(shared, slot, principal, until, stream).await;
 }
 
 /// Why a handshake failed, in words for the log.
