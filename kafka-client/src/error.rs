@@ -233,6 +233,7 @@ impl Error {
         match self.kind() {
             ErrorKind::Closed | ErrorKind::Authentication { .. } => true,
             ErrorKind::Tls { problem, .. } => !problem.is_retriable(),
+            ErrorKind::NoBroker { last: Some(last) } => last.is_fatal(),
             ErrorKind::Broker { code, .. } => matches!(
                 *code,
                 ErrorCode::SASL_AUTHENTICATION_FAILED

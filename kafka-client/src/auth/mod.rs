@@ -39,6 +39,7 @@ pub use secret::Secret;
 pub use token::{Token, TokenProvider};
 
 use crate::error::{Error, Result};
+use crate::serde::BoxError;
 
 /// A SASL mechanism, with what it needs to prove who the client is. Clones share what it keeps.
 #[derive(Clone)]
@@ -99,6 +100,14 @@ impl Sasl {
     fn checked(mechanism: impl Mechanism, mistake: Option<kafka_wire::sasl::SaslError>) -> Self {
         let mistake = mistake.map(|error| ("sasl.jaas.config", error.to_string()));
         Self { mechanism: Arc::new(mechanism), mistake }
+    }
+
+    /// See [`Mechanism::start`].
+    pub(crate) fn start<'a>(
+        &'a self,
+        broker: &'a BrokerIdentity,
+    ) -> BoxFuture<'a, Result<Box<dyn Exchange>, BoxError>> {
+        self.mechanism.start(broker)
     }
 
     /// Says what cannot work, before anything is tried.

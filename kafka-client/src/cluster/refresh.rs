@@ -64,7 +64,8 @@ impl Refresher {
     ///
     /// # Errors
     /// [`TimedOut`](ErrorKind::TimedOut) at the deadline, with the last failure;
-    /// [`NoBroker`](ErrorKind::NoBroker) at once for a failure that will not pass, such as a peer that speaks TLS.
+    /// [`NoBroker`](ErrorKind::NoBroker) at once for a failure that will not pass, such as a peer that speaks TLS;
+    /// [`Authentication`](ErrorKind::Authentication) at once if the credentials are refused.
     ///
     /// # Cancel safety
     /// Dropping it changes nothing.
@@ -242,6 +243,9 @@ impl Cluster {
         if let Some(found) = look(&self.metadata.load()) {
             return found;
         }
+        if let Some(refusal) = self.pool.refusal() {
+            return Err(refusal);
+        }
         let start = Instant::now();
         // Before the start, so that what the first refresh brings is not missed.
         let mut generation = self.generation.subscribe();
@@ -348,8 +352,15 @@ impl Cluster {
                         self.forget_connections("a broker asked for it");
                         is_bootstrapping = true;
                     }
-                    // While one of the failures may pass, so may all of them.
-                    if last.as_ref().is_none_or(|last| !last.is_retriable() || error.is_retriable()) {
+                    // Credentials that one broker refuses, the others refuse too.
+                    if let Some(refusal) = self.pool.refusal() {
+                        return Err(refusal);
+                    }
+                    // What is final is told. While one of the other failures may pass, so may all of them.
+                    let outweighs = |last: &Error| {
+                        error.is_fatal() || !last.is_fatal() && (!last.is_retriable() || error.is_retriable())
+                    };
+                    if last.as_ref().is_none_or(outweighs) {
                         last = Some(error);
                     }
                 }

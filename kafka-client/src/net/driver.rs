@@ -16,16 +16,20 @@ use kafka_wire::frame::FrameDecoder;
 use kafka_wire::header::{self, RequestHeader};
 use kafka_wire::shape;
 use tokio::io::{AsyncReadExt, AsyncWrite};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::authenticate::{Ask, Authenticator, Session};
 use super::connection::{Link, Queued};
 use super::pipeline::{Expired, Pipeline, unsolicited};
-use super::request::{BrokerResponse, Permit, Progress};
+use super::request::{BrokerRequest, BrokerResponse, Lane, Permit, Progress};
+use super::session::Renewal;
 use super::transport::BoxStream;
 use super::write_queue::{PIECES_PER_WRITE, WriteQueue};
+use crate::auth::BoxFuture;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::Metrics;
+use crate::types::NodeId;
 
 /// The future that is a connection. It ends when the connection does; dropping it ends the connection.
 pub(crate) struct Driver {
@@ -46,7 +50,39 @@ pub(crate) struct Driver {
     /// Of the current poll: reading the clock for each answer would cost more than matching it.
     now: Instant,
     timer: Pin<Box<Sleep>>,
+    /// `None` on a connection without SASL.
+    renewing: Option<Box<Renewing>>,
     ended: bool,
+}
+
+/// What it takes to prove anew who the client is.
+struct Renewing {
+    authenticator: Arc<Authenticator>,
+    renewal: Renewal,
+    /// The proof that is under way.
+    exchange: Option<BoxFuture<'static, Result<Option<Session>>>>,
+    mailbox: Mailbox,
+    questions: mpsc::UnboundedReceiver<Queued>,
+    /// The next thing to ask, once nothing is in front of it.
+    question: Option<Queued>,
+}
+
+/// Where an exchange leaves its questions for the driver.
+#[derive(Clone)]
+struct Mailbox {
+    node: NodeId,
+    lane: Lane,
+    questions: mpsc::UnboundedSender<Queued>,
+}
+
+impl Ask for Mailbox {
+    async fn ask(&mut self, api: Api, version: i16, body: Bytes) -> Result<Bytes> {
+        let (answer, receiver) = oneshot::channel();
+        let request = BrokerRequest::new(self.node, self.lane, api, version, vec![body]);
+        // The driver outlives the exchange, which is part of it.
+        self.questions.send(Queued { request, answer }).map_err(|_| Error::closed())?;
+        receiver.await.map_err(|_| Error::closed())?.map(|answer| answer.body)
+    }
 }
 
 /// Who waits for an answer.
@@ -75,6 +111,8 @@ pub(crate) struct ReadyStream {
     pub(crate) next_correlation_id: i32,
     /// How long the broker will not read, as the last answer said.
     pub(crate) muted: Option<Duration>,
+    /// What proved who the client is, and for how long it holds.
+    pub(crate) authenticated: Option<(Authenticator, Option<Session>)>,
 }
 
 /// What a driver is told about the client.
@@ -85,6 +123,10 @@ pub(crate) struct DriverSettings {
     pub(crate) idle_after: Option<Duration>,
     /// The most bytes of an answer; of those that are never large, fewer.
     pub(crate) max_response: usize,
+    /// How long proving anew who the client is may take.
+    pub(crate) patience: Duration,
+    /// Spreads when that is done.
+    pub(crate) random: fastrand::Rng,
 }
 
 /// Where headers are encoded; one memory serves about a hundred.
@@ -102,6 +144,13 @@ impl Driver {
         let now = Instant::now();
         let pipeline = Pipeline::new(now, ready.next_correlation_id, settings.idle_after);
         let timer = Box::pin(sleep_until(pipeline.poll_timeout().unwrap_or(now)));
+        let renewing = ready.authenticated.map(|(authenticator, session)| {
+            let renewal = Renewal::new(session, settings.patience, settings.random);
+            let (sender, questions) = mpsc::unbounded_channel();
+            let mailbox = Mailbox { node: link.node, lane: link.lane, questions: sender };
+            let authenticator = Arc::new(authenticator);
+            Box::new(Renewing { authenticator, renewal, exchange: None, mailbox, questions, question: None })
+        });
         let mut driver = Self {
             link,
             metrics,
@@ -118,6 +167,7 @@ impl Driver {
             unflushed: false,
             now,
             timer,
+            renewing,
             ended: false,
         };
         driver.mute(ready.muted);
@@ -186,34 +236,93 @@ impl Driver {
     /// Takes what callers have queued.
     fn fill(&mut self, cx: &mut Context<'_>) -> Result<()> {
         self.link.take(&mut self.queued, cx)?;
-        if self.queued.is_empty() {
+        if self.renewing.is_some() && !self.renew(cx)? {
             return Ok(());
         }
-        let now = self.now;
-        while let Some(Queued { request, answer }) = self.queued.pop_front() {
-            // Nobody waits for it and no byte of it is written, so it need not be.
-            if answer.is_closed() {
-                continue;
-            }
-            let timeout = request.timeout.unwrap_or(self.request_timeout);
-            let call = (request.api, request.version);
-            let header = RequestHeader {
-                api: request.api,
-                version: request.version,
-                correlation_id: self.pipeline.next_id(),
-                client_id: self.client_id.as_deref(),
-            };
-            self.headers.reserve(HEADER + self.client_id.as_deref().map_or(0, str::len));
-            if let Err(error) = header.encode_into(request.body_len(), &mut self.headers) {
-                self.headers.clear();
-                let _ = answer.send(Err(ErrorKind::Encode(error).into()));
-                continue;
-            }
-            self.writes.push(self.headers.split().freeze(), request.body);
-            let caller = Caller { answer, progress: request.progress, _permit: request.permit };
-            self.pipeline.begin(now, call, timeout, request.expects_response, caller);
+        while let Some(queued) = self.queued.pop_front() {
+            self.begin(queued);
         }
         Ok(())
+    }
+
+    fn begin(&mut self, Queued { request, answer }: Queued) {
+        // Nobody waits for it and no byte of it is written, so it need not be.
+        if answer.is_closed() {
+            return;
+        }
+        let timeout = request.timeout.unwrap_or(self.request_timeout);
+        let call = (request.api, request.version);
+        let header = RequestHeader {
+            api: request.api,
+            version: request.version,
+            correlation_id: self.pipeline.next_id(),
+            client_id: self.client_id.as_deref(),
+        };
+        self.headers.reserve(HEADER + self.client_id.as_deref().map_or(0, str::len));
+        if let Err(error) = header.encode_into(request.body_len(), &mut self.headers) {
+            self.headers.clear();
+            let _ = answer.send(Err(ErrorKind::Encode(error).into()));
+            return;
+        }
+        self.writes.push(self.headers.split().freeze(), request.body);
+        let caller = Caller { answer, progress: request.progress, _permit: request.permit };
+        self.pipeline.begin(self.now, call, timeout, request.expects_response, caller);
+    }
+
+    /// Proves anew who the client is when it is time; says whether anything else may be written meanwhile.
+    fn renew(&mut self, cx: &mut Context<'_>) -> Result<bool> {
+        let (now, has_work) = (self.now, self.has_work());
+        let Some(renewing) = self.renewing.as_deref_mut() else { return Ok(true) };
+        if renewing.renewal.begin(now, has_work) {
+            let (authenticator, mut mailbox) = (renewing.authenticator.clone(), renewing.mailbox.clone());
+            renewing.exchange = Some(Box::pin(async move { authenticator.run(&mut mailbox).await }));
+        }
+        if let Some(exchange) = &mut renewing.exchange {
+            match exchange.as_mut().poll(cx) {
+                Poll::Ready(Ok(session)) => {
+                    tracing::debug!(
+                        node = self.link.node,
+                        lane = self.link.lane.name(),
+                        ?session,
+                        "re-authenticated"
+                    );
+                    renewing.exchange = None;
+                    renewing.renewal.proved(session);
+                }
+                Poll::Ready(Err(error)) => {
+                    // Not the error itself: whether it is final, a new connection will show.
+                    let reason = format!("re-authentication failed: {}", with_causes(&error));
+                    return Err(self.disconnected(&reason));
+                }
+                Poll::Pending => {
+                    if let Ok(question) = renewing.questions.try_recv() {
+                        renewing.renewal.speak();
+                        renewing.question = Some(question);
+                    }
+                }
+            }
+        }
+        // Alone on the connection, so that its time is its own, and not while the broker will not read.
+        let is_alone = self.pipeline.is_empty() && self.pipeline.muted(now).is_none();
+        let question = renewing.question.take_if(|_| is_alone);
+        if question.is_some() {
+            renewing.renewal.spoke(now);
+        }
+        let others = renewing.renewal.lets_others_write(now);
+        question.into_iter().for_each(|question| self.begin(question));
+        Ok(others)
+    }
+
+    fn has_work(&self) -> bool {
+        !self.pipeline.is_empty() || !self.queued.is_empty()
+    }
+
+    /// When there is something to do about re-authentication.
+    fn renewal_timeout(&self) -> Option<Instant> {
+        let renewing = self.renewing.as_deref()?;
+        let muted = renewing.question.is_some() && self.pipeline.is_empty();
+        let muted = self.pipeline.muted(self.now).filter(|_| muted);
+        renewing.renewal.poll_timeout(self.has_work()).into_iter().chain(muted).min()
     }
 
     /// Writes until the socket takes no more.
@@ -277,17 +386,33 @@ impl Driver {
     /// Waits for the next deadline.
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         loop {
-            let Some(at) = self.pipeline.poll_timeout() else { return Poll::Pending };
+            let renewal = self.renewal_timeout();
+            let Some(at) = self.pipeline.poll_timeout().into_iter().chain(renewal).min() else {
+                return Poll::Pending;
+            };
             if self.timer.deadline() != at {
                 self.timer.as_mut().reset(at);
             }
             ready!(self.timer.as_mut().poll(cx));
             // Read anew: the deadline may have passed since the poll began.
-            match self.pipeline.handle_timeout(Instant::now()) {
+            let now = Instant::now();
+            if let Some(renewing) = self.renewing.as_deref().filter(|_| renewal.is_some_and(|at| at <= now)) {
+                if renewing.renewal.is_late(now) {
+                    return Poll::Ready(Ended::Lost(self.disconnected("re-authentication took too long")));
+                }
+                // There is something to write, which is for the next poll.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            match self.pipeline.handle_timeout(now) {
                 None => {}
                 Some(Expired::Request) => {
                     let reason = self.disconnected("an earlier request was not answered in time");
                     return Poll::Ready(Ended::Lost(reason));
+                }
+                // Whoever waits for the proof will use it.
+                Some(Expired::Idle) if self.renewing.as_deref().is_some_and(Renewing::is_running) => {
+                    self.pipeline.used(now);
                 }
                 Some(Expired::Idle) => {
                     let reason = self.disconnected("idle");
@@ -333,6 +458,24 @@ impl Driver {
     fn disconnected(&self, reason: &str) -> Error {
         Error::disconnected(self.link.address.clone(), reason)
     }
+}
+
+impl Renewing {
+    fn is_running(&self) -> bool {
+        self.renewal.is_running()
+    }
+}
+
+/// An error with everything that led to it, for a reason that is a text.
+fn with_causes(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
 }
 
 /// How long the broker that gave this answer will not read (KIP-219).

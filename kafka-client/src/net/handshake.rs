@@ -1,4 +1,7 @@
-//! Learns what a broker speaks before a connection is ready: `ApiVersions`, falling back to version 0 (KIP-511).
+//! Makes a fresh stream ready: learns what the broker speaks, `ApiVersions` falling back to version 0 (KIP-511), and
+//! proves to it who the client is.
+
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use kafka_wire::address::NodeAddress;
@@ -9,9 +12,12 @@ use kafka_wire::frame::{FrameDecoder, MAX_FRAME_BEFORE_READY};
 use kafka_wire::header::{self, RequestHeader};
 use kafka_wire::messages::{ApiVersionsRequest, ApiVersionsResponse, StrBytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use zeroize::Zeroizing;
 
+use super::authenticate::{Ask, Authenticator};
 use super::driver::{ReadyStream, throttle_time};
 use super::transport::BoxStream;
+use crate::auth::Sasl;
 use crate::error::{Error, ErrorKind, Result};
 use crate::tls;
 use crate::types::NodeId;
@@ -132,76 +138,138 @@ impl Negotiation {
     }
 }
 
-/// Speaks with a broker on a fresh stream until it is known what it speaks. The caller bounds the time.
+/// Speaks with a broker on a fresh stream until it is known what it speaks, and until it knows who the client is. The
+/// caller bounds the time.
 ///
 /// # Errors
-/// The stream failed, or the peer is not a broker that we can speak with.
+/// The stream failed, the peer is not a broker that we can speak with, or it does not take the client for who it is.
 pub(crate) async fn shake_hands(
-    mut stream: BoxStream,
+    stream: BoxStream,
     node: NodeId,
     address: &NodeAddress,
     client_id: Option<&str>,
+    sasl: Option<&Sasl>,
 ) -> Result<(ReadyStream, BrokerVersions)> {
-    // The peer has not proved to be Kafka yet, so it is not allowed much.
-    let mut decoder = FrameDecoder::new(MAX_FRAME_BEFORE_READY);
-    let mut received = BytesMut::new();
-    let mut negotiation = Negotiation::new();
-    let protocol = |source| tls::protocol_error(address, source);
-    for correlation_id in 0.. {
-        let version = negotiation.version;
-        let frame = question(version, correlation_id, client_id).map_err(ErrorKind::Encode)?;
-        let failed = |error| tls::stream_error(address, error);
-        stream.write_all(&frame).await.map_err(failed)?;
-        stream.flush().await.map_err(failed)?;
-        let frame = loop {
-            if let Some(frame) = decoder.decode(&mut received).map_err(protocol)? {
-                break frame;
-            }
-            if stream.read_buf(&mut decoder.room(&mut received)).await.map_err(failed)? == 0 {
-                let reason = "the peer closed the connection before it told what it speaks; is it a Kafka broker, \
-                              and is the port's listener plaintext?";
-                return Err(Error::disconnected(address.clone(), reason));
-            }
-        };
-        let (answers, body) =
-            header::decode_response_header(Api::ApiVersions, version, &frame).map_err(protocol)?;
-        let fail = |kind: ProtocolErrorKind| protocol(kind.at(Api::ApiVersions.key(), version));
-        if answers != correlation_id {
-            return Err(fail(ProtocolErrorKind::CorrelationId {
-                expected: correlation_id,
-                received: answers,
-            }));
+    let mut fresh = Fresh {
+        stream,
+        // The peer has not proved to be Kafka yet, so it is not allowed much.
+        decoder: FrameDecoder::new(MAX_FRAME_BEFORE_READY),
+        received: BytesMut::new(),
+        next_correlation_id: 0,
+        address,
+        client_id,
+    };
+    let (versions, muted) = fresh.negotiate(node).await?;
+    let authenticated = match sasl {
+        Some(sasl) => {
+            let authenticator = Authenticator::new(sasl, node, address, &versions)?;
+            let session = authenticator.run(&mut fresh).await?;
+            Some((authenticator, session))
         }
-        let muted = throttle_time(Api::ApiVersions, version, &body);
-        match negotiation.answered(body) {
-            Ok(Step::Ask(version)) => {
-                tracing::debug!(node, %address, version, "asked for an older ApiVersions")
-            }
-            Ok(Step::Done(versions)) => {
-                let next_correlation_id = correlation_id + 1;
-                return Ok((ReadyStream { stream, decoder, received, next_correlation_id, muted }, versions));
-            }
-            Err(Refusal::Bytes(kind)) => return Err(fail(kind)),
-            Err(Refusal::Code(code)) => {
-                let node = (node >= 0).then_some(node);
-                return Err(Error::broker(code, Api::ApiVersions, node, None));
+        None => None,
+    };
+    let Fresh { stream, decoder, received, next_correlation_id, .. } = fresh;
+    let ready = ReadyStream { stream, decoder, received, next_correlation_id, muted, authenticated };
+    Ok((ready, versions))
+}
+
+/// A stream on which one request is answered before the next is made.
+struct Fresh<'a> {
+    stream: BoxStream,
+    decoder: FrameDecoder,
+    received: BytesMut,
+    next_correlation_id: i32,
+    address: &'a NodeAddress,
+    client_id: Option<&'a str>,
+}
+
+impl Fresh<'_> {
+    /// What the broker speaks, and for how long it will not read.
+    async fn negotiate(&mut self, node: NodeId) -> Result<(BrokerVersions, Option<Duration>)> {
+        let mut negotiation = Negotiation::new();
+        loop {
+            let version = negotiation.version;
+            let question = question(version).map_err(ErrorKind::Encode)?;
+            let body = self.exchange(Api::ApiVersions, version, question).await?;
+            let muted = throttle_time(Api::ApiVersions, version, &body);
+            match negotiation.answered(body) {
+                Ok(Step::Ask(version)) => {
+                    tracing::debug!(node, address = %self.address, version, "asked for an older ApiVersions");
+                }
+                Ok(Step::Done(versions)) => return Ok((versions, muted)),
+                Err(Refusal::Bytes(kind)) => {
+                    return Err(self.protocol(kind.at(Api::ApiVersions.key(), version)));
+                }
+                Err(Refusal::Code(code)) => {
+                    let node = (node >= 0).then_some(node);
+                    return Err(Error::broker(code, Api::ApiVersions, node, None));
+                }
             }
         }
     }
-    Err(Error::broker(ErrorCode::UNSUPPORTED_VERSION, Api::ApiVersions, None, None))
+
+    async fn exchange(&mut self, api: Api, version: i16, body: Bytes) -> Result<Bytes> {
+        let correlation_id = self.next_correlation_id;
+        self.next_correlation_id += 1;
+        let header = RequestHeader { api, version, correlation_id, client_id: self.client_id };
+        let mut start = BytesMut::new();
+        header.encode_into(body.len(), &mut start).map_err(ErrorKind::Encode)?;
+        // Wiped afterwards: it may hold a password.
+        let frame = Zeroizing::new([&start[..], &body].concat());
+        self.stream.write_all(&frame).await.map_err(|error| self.failed(error))?;
+        self.stream.flush().await.map_err(|error| self.failed(error))?;
+        let frame = loop {
+            if let Some(frame) =
+                self.decoder.decode(&mut self.received).map_err(|error| self.protocol(error))?
+            {
+                break frame;
+            }
+            let read = self.stream.read_buf(&mut self.decoder.room(&mut self.received)).await;
+            if read.map_err(|error| self.failed(error))? == 0 {
+                let reason = match api {
+                    Api::ApiVersions => {
+                        "the peer closed the connection before it told what it speaks; is it a Kafka broker, and is \
+                         the port's listener plaintext?"
+                    }
+                    _ => {
+                        "the broker closed the connection during authentication; it may be going down, or it may \
+                         refuse the credentials without saying so"
+                    }
+                };
+                return Err(Error::disconnected(self.address.clone(), reason));
+            }
+        };
+        let (answers, body) =
+            header::decode_response_header(api, version, &frame).map_err(|error| self.protocol(error))?;
+        if answers != correlation_id {
+            let kind = ProtocolErrorKind::CorrelationId { expected: correlation_id, received: answers };
+            return Err(self.protocol(kind.at(api.key(), version)));
+        }
+        Ok(body)
+    }
+
+    fn failed(&self, error: std::io::Error) -> Error {
+        tls::stream_error(self.address, error)
+    }
+
+    fn protocol(&self, source: ProtocolError) -> Error {
+        tls::protocol_error(self.address, source)
+    }
 }
 
-fn question(version: i16, correlation_id: i32, client_id: Option<&str>) -> Result<BytesMut, ProtocolError> {
+impl Ask for Fresh<'_> {
+    async fn ask(&mut self, api: Api, version: i16, body: Bytes) -> Result<Bytes> {
+        self.exchange(api, version, body).await
+    }
+}
+
+fn question(version: i16) -> Result<Bytes, ProtocolError> {
     let request = ApiVersionsRequest::default()
         .with_client_software_name(StrBytes::from_static_str(env!("CARGO_PKG_NAME")))
         .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
     let mut body = BytesMut::new();
     request.encode(version, &mut body)?;
-    let mut frame = BytesMut::new();
-    let header = RequestHeader { api: Api::ApiVersions, version, correlation_id, client_id };
-    header.encode_into(body.len(), &mut frame)?;
-    frame.extend_from_slice(&body);
-    Ok(frame)
+    Ok(body.freeze())
 }
 
 #[cfg(test)]

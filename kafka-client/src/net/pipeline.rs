@@ -176,11 +176,18 @@ impl<S> Pipeline<S> {
         self.in_flight.drain(..).chain(self.unwritten.drain(..))
     }
 
-    fn is_empty(&self) -> bool {
+    /// Until when the broker will not read, if that is still to come.
+    pub(crate) fn muted(&self, now: Instant) -> Option<Instant> {
+        self.muted_until.filter(|until| now < *until)
+    }
+
+    /// Whether every request is answered.
+    pub(crate) fn is_empty(&self) -> bool {
         self.unwritten.is_empty() && self.in_flight.is_empty()
     }
 
-    fn used(&mut self, now: Instant) {
+    /// The connection is of use, whether or not a request shows it.
+    pub(crate) fn used(&mut self, now: Instant) {
         if self.is_empty() {
             self.idle_since = now;
             self.look_at(self.idle_deadline());

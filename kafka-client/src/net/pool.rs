@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::connection::{Connection, ConnectionService, Link};
 use super::driver::{Driver, DriverSettings, Ended};
 use super::handshake::shake_hands;
+use super::hold_off::HoldOff;
 use super::request::Lane;
 use super::service::{BrokerService, UserLayer};
 use super::transport::Transport;
@@ -49,6 +50,7 @@ struct State {
     attempts: u64,
     random: fastrand::Rng,
     entries: HashMap<Key, Entry>,
+    hold_off: HoldOff,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -113,6 +115,7 @@ impl Pool {
             attempts: 0,
             random: config.random(1),
             entries: HashMap::new(),
+            hold_off: HoldOff::default(),
         };
         let setup = Setup { config: config.clone(), transport, layers, metrics };
         Self(Arc::new(Shared { setup, state: Mutex::new(state) }))
@@ -178,7 +181,12 @@ impl Pool {
         }
     }
 
-    /// Closes every connection and forgets every failure, so that the cluster can be found anew. What was in flight
+    /// Why no broker will be asked for a while, if the credentials were refused.
+    pub(crate) fn refusal(&self) -> Option<Error> {
+        self.0.state().hold_off.client_refusal(Instant::now())
+    }
+
+    /// Closes every connection and forgets every failure but refusals, so that the cluster can be found anew. What was in flight
     /// fails as on any connection that is lost, and may be tried again.
     pub(crate) fn reset(&self, why: &str) {
         self.0.end(|_| true, |entry| Error::disconnected(entry.address.clone(), why));
@@ -232,15 +240,17 @@ impl Shared {
             let config = &self.setup.config;
             let entry = state.entries.entry(key).or_insert_with(|| Entry::new(config, address));
             let mut replaced = None;
+            let refusal = || state.hold_off.refusal(address, Instant::now());
             if entry.address == *address {
                 match &entry.stage {
                     Stage::Ready(connection) if !connection.is_closed() => {
                         return Ok(Opened::Ready(connection.clone()));
                     }
                     Stage::Opening(opening) => return Ok(Opened::Soon(opening.clone())),
-                    Stage::Ready(_) | Stage::Closed => {}
+                    Stage::Ready(_) | Stage::Closed => refusal().map_or(Ok(()), Err)?,
                 }
             } else {
+                refusal().map_or(Ok(()), Err)?;
                 // The node has moved: what was known of the old place says nothing of the new one.
                 replaced = Some(std::mem::replace(entry, Entry::new(config, address)));
             }
@@ -257,6 +267,11 @@ impl Shared {
                 failures,
                 not_before: entry.not_before,
                 setup_timeout: entry.setup.delay(failures, &mut state.random),
+                // Drawn only where it is used: a seeded run without SASL stays what it was.
+                random: match config.sasl {
+                    Some(_) => state.random.fork(),
+                    None => fastrand::Rng::with_seed(0),
+                },
                 outcome,
             };
             (attempt, opening, replaced)
@@ -344,18 +359,26 @@ struct Attempt {
     failures: u32,
     not_before: Option<Instant>,
     setup_timeout: std::time::Duration,
+    random: fastrand::Rng,
     outcome: watch::Sender<Option<Result<Connection>>>,
 }
 
 impl Attempt {
     /// The task of a connection, from before it is opened until it has ended.
-    async fn run(self) {
+    async fn run(mut self) {
         if let Some(at) = self.not_before {
             sleep_until(at).await;
         }
+        let began = Instant::now();
+        let claim = self.shared.state().hold_off.claim(&self.address, began, self.setup_timeout);
+        if let Some(refusal) = claim {
+            self.held(refusal);
+            return;
+        }
+        let random = std::mem::take(&mut self.random);
         let setup = &self.shared.setup;
         // Boxed: the driver and the set-up never live at the same time, but would both be part of the task.
-        let setting_up = Box::pin(setup.connect(self.key, &self.address, self.failures));
+        let setting_up = Box::pin(setup.connect(self.key, &self.address, self.failures, random));
         let outcome = timeout(self.setup_timeout, setting_up).await.unwrap_or_else(|_| {
             let what = format!("connecting to {}, until it is ready for requests", self.address);
             Err(Error::timed_out(what, self.setup_timeout))
@@ -368,7 +391,7 @@ impl Attempt {
                 drop(open);
                 self.ended(&ended);
             }
-            Err(error) => self.failed(error),
+            Err(error) => self.failed(error, began),
         }
     }
 
@@ -380,6 +403,7 @@ impl Attempt {
             entry.not_before = None;
             entry.stage = Stage::Ready(connection.clone());
         });
+        self.shared.state().hold_off.accepted(&self.address);
         self.outcome.send_replace(Some(Ok(connection)));
     }
 
@@ -395,10 +419,22 @@ impl Attempt {
         }
     }
 
-    fn failed(&self, error: Error) {
-        tracing::debug!(
-            node = self.key.node, address = %self.address, lane = self.key.lane.name(), %error, "cannot connect"
-        );
+    /// An earlier refusal stands in for the attempt.
+    fn held(&self, refusal: Error) {
+        self.shared.update(self.key, self.number, |entry, _| {
+            entry.stage = Stage::Closed;
+            entry.task = None;
+        });
+        self.outcome.send_replace(Some(Err(refusal)));
+    }
+
+    fn failed(&self, error: Error, began: Instant) {
+        let (node, address, lane) = (self.key.node, &self.address, self.key.lane.name());
+        if self.shared.state().hold_off.failed(address, &error, began, Instant::now()) {
+            tracing::warn!(node, %address, lane, %error, "refused");
+        } else {
+            tracing::debug!(node, %address, lane, %error, "cannot connect");
+        }
         self.shared.setup.metrics.connect_failed();
         self.shared.update(self.key, self.number, |entry, random| {
             entry.setup.next(random);
@@ -440,6 +476,7 @@ impl Drop for Attempt {
             return;
         }
         self.shared.update(self.key, self.number, Entry::back_off);
+        self.shared.state().hold_off.ended(&self.address, Instant::now());
         let error = if self.shared.state().closed {
             Error::closed()
         } else {
@@ -458,12 +495,18 @@ struct Setup {
 }
 
 impl Setup {
-    async fn connect(&self, key: Key, address: &NodeAddress, failures: u32) -> Result<(Connection, Driver)> {
+    async fn connect(
+        &self,
+        key: Key,
+        address: &NodeAddress,
+        failures: u32,
+        random: fastrand::Rng,
+    ) -> Result<(Connection, Driver)> {
         let Key { node, lane, .. } = key;
         let config = &self.config;
         let client_id = (!config.client_id.is_empty()).then_some(&*config.client_id);
         let stream = self.transport.connect(address, failures).await?;
-        let (ready, versions) = shake_hands(stream, node, address, client_id).await?;
+        let (ready, versions) = shake_hands(stream, node, address, client_id, config.sasl.as_ref()).await?;
         let link = Link::new(node, address.clone(), lane, MAX_IN_FLIGHT);
         let connection = ConnectionService(link.clone());
         let concurrency = Concurrency::new(connection, link.permits.clone());
@@ -476,6 +519,8 @@ impl Setup {
             request_timeout: config.request_timeout,
             idle_after: config.connections_max_idle,
             max_response: config.max_response_bytes,
+            patience: config.connection_setup_timeout,
+            random,
         };
         let driver = Driver::new(ready, link.clone(), settings, self.metrics.clone());
         Ok((Connection::new(link, versions, service), driver))
