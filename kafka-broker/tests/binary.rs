@@ -18,14 +18,19 @@ impl Drop for Broker {
 }
 
 fn start(arguments: &[&str]) -> (Broker, Vec<String>) {
+    let (broker, lines) = start_saying(arguments, 1);
+    let addresses = lines[0].strip_prefix("listening on ").unwrap_or_else(|| panic!("{lines:?}"));
+    (broker, addresses.split(',').map(str::to_owned).collect())
+}
+
+/// Starts a broker, and reads so many lines of it.
+fn start_saying(arguments: &[&str], lines: usize) -> (Broker, Vec<String>) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kafka-broker"));
     let child = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut broker = Broker(child);
-    let mut line = String::new();
-    BufReader::new(broker.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-    let addresses = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{line:?}"));
-    let addresses = addresses.trim_end().split(',').map(str::to_owned).collect();
-    (broker, addresses)
+    let said = BufReader::new(broker.0.stdout.as_mut().unwrap()).lines().take(lines).map(Result::unwrap);
+    let said = said.collect();
+    (broker, said)
 }
 
 /// The answer to an ApiVersions request, as far as its correlation id.
@@ -99,4 +104,169 @@ fn what_makes_no_sense_is_refused_with_setting_value_and_remedy() {
     let port = addresses[0].rsplit(':').next().unwrap();
     let taken = refused(&["--port", port]);
     assert!(taken.starts_with(&format!("kafka-broker: cannot listen at 127.0.0.1:{port}: ")), "{taken}");
+}
+
+/// A directory that is gone when the test ends.
+struct Scratch(std::path::PathBuf);
+
+impl Scratch {
+    fn new() -> Self {
+        let number = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
+        let dir = std::env::temp_dir().join(format!("kafka-broker-{}-{number}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        Self(dir)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn test_ca(dir: &Scratch) {
+    let arguments = ["test-ca", dir.0.to_str().unwrap(), "--client", "alice"];
+    let status = Command::new(env!("CARGO_BIN_EXE_kafka-broker")).args(arguments).status().unwrap();
+    assert!(status.success());
+}
+
+/// What a listener answers to a request that only who is known may make: nothing, or an alert of TLS, or an answer.
+fn answer_to_metadata(address: &str) -> Vec<u8> {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    stream.write_all(&[0, 0, 0, 14, 0, 3, 0, 1, 0, 0, 0, 9, 0xff, 0xff, 0, 0, 0, 0]).unwrap();
+    let mut answer = vec![0; 8];
+    match stream.read_exact(&mut answer) {
+        Ok(()) => answer,
+        // Closed, with what it had to say before.
+        Err(error) => {
+            assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "it should be closed or answered");
+            answer.retain(|byte| *byte != 0);
+            answer
+        }
+    }
+}
+
+#[test]
+fn certificates_for_other_programs_are_written() {
+    let dir = Scratch::new();
+    test_ca(&dir);
+    for name in ["ca.pem", "server.pem", "alice.pem"] {
+        let pem = std::fs::read_to_string(dir.path(name)).unwrap();
+        assert!(pem.starts_with("-----BEGIN CERTIFICATE-----"), "{name}");
+    }
+    for name in ["server.key", "alice.key"] {
+        let pem = std::fs::read_to_string(dir.path(name)).unwrap();
+        assert!(pem.starts_with("-----BEGIN PRIVATE KEY-----"), "{name}");
+    }
+    let bad = refused(&["test-ca", dir.0.to_str().unwrap(), "--client", "../alice"]);
+    assert!(bad.contains("\"../alice\" cannot be the name of a client's files"), "{bad}");
+}
+
+#[test]
+fn flags_and_a_file_make_the_same_listeners() {
+    let dir = Scratch::new();
+    test_ca(&dir);
+    std::fs::write(dir.path("users"), "# who\nalice=a=secret\n\nbob=other\n").unwrap();
+    let flags: Vec<String> = [
+        "--brokers=2",
+        "--listener=INSIDE=PLAINTEXT://127.0.0.1:0",
+        "--listener=MUTUAL=SSL://127.0.0.1:0",
+        "--listener=OUTSIDE=SASL_PLAINTEXT://127.0.0.1:0,kafka.test",
+        "--client-auth=required",
+        "--sasl=PLAIN,SCRAM-SHA-512",
+        "--oauth-unsecured",
+        "--super-user=User:alice",
+    ]
+    .map(str::to_owned)
+    .into_iter()
+    .chain([
+        format!("--tls-certificate={}", dir.path("server.pem")),
+        format!("--tls-key={}", dir.path("server.key")),
+        format!("--tls-client-ca={}", dir.path("ca.pem")),
+        format!("--users={}", dir.path("users")),
+    ])
+    .collect();
+    let file = r#"
+        brokers = 2
+        client_auth = "required"
+        sasl = ["PLAIN", "SCRAM-SHA-512"]
+        super_users = ["User:alice"]
+        [tls]
+        certificate = "server.pem"
+        key = "server.key"
+        client_ca = "ca.pem"
+        [oauth]
+        unsecured = true
+        [users]
+        alice = "a=secret"
+        bob = "other"
+        [config]
+        "connections.max.reauth.ms" = 2000
+        [[listener]]
+        name = "INSIDE"
+        protocol = "PLAINTEXT"
+        port = 0
+        [[listener]]
+        name = "MUTUAL"
+        protocol = "SSL"
+        [[listener]]
+        name = "OUTSIDE"
+        protocol = "SASL_PLAINTEXT"
+        advertise = "kafka.test"
+        [[topic]]
+        name = "orders"
+        partitions = 6
+        replication = 2
+    "#;
+    std::fs::write(dir.path("broker.toml"), file).unwrap();
+    let by_file = vec![format!("--file={}", dir.path("broker.toml"))];
+    for arguments in [flags, by_file] {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let (_broker, lines) = start_saying(&arguments, 3);
+        let rest = |line: &str, start: &str| -> Vec<String> {
+            let rest = line.strip_prefix(start).unwrap_or_else(|| panic!("{line}"));
+            rest.split(',').map(str::to_owned).collect()
+        };
+        let inside = rest(&lines[0], "listening on ");
+        let mutual = rest(&lines[1], "listening on MUTUAL ");
+        let outside = rest(&lines[2], "listening on OUTSIDE ");
+        assert_eq!((inside.len(), mutual.len(), outside.len()), (2, 2, 2));
+        assert_eq!(answer_to_metadata(&inside[1])[4..], [0, 0, 0, 9], "served");
+        assert_eq!(answer_to_metadata(&mutual[0]).first(), Some(&21), "an alert");
+        let outside = outside[0].strip_prefix("kafka.test").unwrap();
+        assert_eq!(answer_to_metadata(&format!("127.0.0.1{outside}")), b"", "closed");
+    }
+}
+
+#[test]
+fn mistakes_in_security_are_named_without_the_secrets() {
+    let dir = Scratch::new();
+    test_ca(&dir);
+    let key = dir.path("server.key");
+    let cases = [
+        (vec!["--listener", "A=SSL://127.0.0.1:0"], "listener = A: give the certificate"),
+        (vec!["--listener", "A=TLS://127.0.0.1:0"], "give PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"),
+        (vec!["--sasl", "GSSAPI"], "give PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER"),
+        (vec!["--client-auth", "maybe"], "give none, requested or required"),
+        (vec!["--user", "secret-without-name"], "write it as name=password"),
+        (vec!["--tls-certificate", &key], "--tls-key"),
+        (vec!["--tls-certificate", &key, "--tls-key", &key], "there is no certificate in the PEM"),
+        (vec!["--users", "/no/such/file"], "cannot read /no/such/file"),
+        (vec!["--file", "/no/such/file"], "cannot read /no/such/file"),
+    ];
+    for (arguments, expected) in cases {
+        let said = refused(&[&["--port", "0"], &arguments[..]].concat());
+        assert!(said.contains(expected), "{said}");
+    }
+    std::fs::write(dir.path("broker.toml"), "users = { alice = \"hush\" }\nlisteners = []\n").unwrap();
+    let said = refused(&["--file", &dir.path("broker.toml")]);
+    assert!(said.contains("line 2: unknown field `listeners`"), "{said}");
+    std::fs::write(dir.path("broker.toml"), "port = 0\nusers = { alice = \"hush }\n").unwrap();
+    let said = refused(&["--file", &dir.path("broker.toml")]);
+    assert!(said.contains("line 2: ") && !said.contains("hush"), "{said}");
 }
