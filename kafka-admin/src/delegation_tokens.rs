@@ -101,17 +101,21 @@ impl NewDelegationToken {
         self
     }
 
-    fn to_wire(&self) -> CreateDelegationTokenRequest {
+    fn to_wire(&self, version: i16) -> CreateDelegationTokenRequest {
         let renewer = |renewer: &KafkaPrincipal| {
             CreatableRenewers::default()
                 .with_principal_type(text(&renewer.principal_type))
                 .with_principal_name(text(&renewer.name))
         };
-        CreateDelegationTokenRequest::default()
+        let request = CreateDelegationTokenRequest::default()
+            .with_renewers(self.renewers.iter().map(renewer).collect())
+            .with_max_lifetime_ms(milliseconds(self.max_lifetime));
+        if version < OWNERS.min {
+            return request;
+        }
+        request
             .with_owner_principal_type(self.owner.as_ref().map(|owner| text(&owner.principal_type)))
             .with_owner_principal_name(self.owner.as_ref().map(|owner| text(&owner.name)))
-            .with_renewers(self.renewers.iter().map(renewer).collect())
-            .with_max_lifetime_ms(milliseconds(self.max_lifetime))
     }
 }
 
@@ -156,13 +160,12 @@ impl Admin {
     /// # Cancel safety
     /// A request that was sent is carried out.
     pub async fn create_delegation_token(&self, token: NewDelegationToken) -> Result<DelegationToken> {
-        let request = token.to_wire();
         let mut call = self.request(Route::Any);
         if token.owner.is_some() {
             call = call.versions(OWNERS, "a delegation token for another user");
         }
         let code = |answer: &CreateDelegationTokenResponse| ErrorCode(answer.error_code);
-        let answer = call.send_checked(|_| Ok(request.clone()), code).await?;
+        let answer = call.send_checked(|version| Ok(token.to_wire(version)), code).await?;
         let (version, created) = (answer.version, answer.response);
         let requester = KafkaPrincipal::from_wire(
             &created.token_requester_principal_type,
