@@ -15,7 +15,7 @@ use kafka_client::raw::wire::messages::{
 };
 use kafka_client::{Api, Error, ErrorCode, NodeId, Result, VersionRange};
 
-use crate::admin::{Admin, Outcomes, controller_may_change_its_mind, outcome};
+use crate::admin::{Admin, Answers, Outcomes, controller_may_change_its_mind, outcome};
 use crate::topics::text;
 use crate::{AclOperation, PatternType, PermissionType, ResourceType};
 
@@ -156,6 +156,18 @@ impl AclBinding {
         Self { pattern, entry }
     }
 
+    /// Why it cannot be created. Brokers refuse all that is sent along with such a one.
+    fn fault(&self) -> Option<Error> {
+        let only_in_filters = self.pattern.resource_type == ResourceType::Any
+            || matches!(self.pattern.pattern_type, PatternType::Any | PatternType::Match)
+            || self.entry.operation == AclOperation::Any
+            || self.entry.permission_type == PermissionType::Any;
+        let message = "it has a word that is for filters only";
+        let error =
+            || Error::broker(ErrorCode::INVALID_REQUEST, Api::CreateAcls, None, Some(message.to_owned()));
+        only_in_filters.then(error)
+    }
+
     fn to_wire(&self) -> AclCreation {
         AclCreation::default()
             .with_resource_type(self.pattern.resource_type.code())
@@ -168,7 +180,7 @@ impl AclBinding {
     }
 }
 
-/// As Kafka's tools print it: `(User:alice, *, Read, Allow) on Topic:Literal:orders`, roughly.
+/// As `(User:alice, *, Read, Allow) on Topic:Literal:orders`.
 impl fmt::Display for AclBinding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let AccessControlEntry { principal, host, operation, permission_type } = &self.entry;
@@ -315,11 +327,22 @@ impl Admin {
             bindings,
             controller_may_change_its_mind,
             move |open, deadline| async move {
+                let mut answers = Answers::new();
+                let mut sound = Vec::with_capacity(open.len());
+                for binding in open {
+                    match binding.fault() {
+                        Some(fault) => drop(answers.insert(binding, Err(fault))),
+                        None => sound.push(binding),
+                    }
+                }
+                if sound.is_empty() {
+                    return Ok(answers);
+                }
                 let mut call = self.client().request(Route::Controller).deadline(deadline);
-                if open.iter().any(|binding| binding.pattern.resource_type == ResourceType::User) {
+                if sound.iter().any(|binding| binding.pattern.resource_type == ResourceType::User) {
                     call = call.versions(USERS, "an access control list for a user");
                 }
-                let creations = open.iter().map(AclBinding::to_wire).collect();
+                let creations = sound.iter().map(AclBinding::to_wire).collect();
                 let request = CreateAclsRequest::default().with_creations(creations);
                 let answer = call.send(|_| Ok(request.clone())).await?;
                 let results = answer.response.results.into_iter().map(|result| {
@@ -327,7 +350,8 @@ impl Admin {
                     outcome(result.error_code, Api::CreateAcls, answer.node, message)
                 });
                 // Results are told apart by their places alone.
-                Ok(open.into_iter().zip(results).collect())
+                answers.extend(sound.into_iter().zip(results));
+                Ok(answers)
             },
         )
         .await

@@ -272,8 +272,8 @@ impl Admin {
     ///
     /// # Errors
     /// No user was answered for. What is wrong with one user is in its result: `UNACCEPTABLE_CREDENTIAL`,
-    /// `RESOURCE_NOT_FOUND` for one to be deleted that is not there, `DUPLICATE_RESOURCE` for two changes of the same
-    /// credential. None of a user's changes is made then.
+    /// `RESOURCE_NOT_FOUND` for one to be deleted that is not there, `DUPLICATE_RESOURCE` for a user who is named twice: a second
+    /// mechanism takes a second call.
     ///
     /// # Cancel safety
     /// A request that was sent is carried out.
