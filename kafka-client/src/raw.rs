@@ -9,3 +9,7 @@ pub use crate::cluster::route::{Answer, Call, Route};
 pub use crate::net::{BrokerRequest, BrokerResponse, BrokerService, Connection, Lane, Owner, Progress};
 /// Kafka's own messages, and everything else about its bytes.
 pub use kafka_wire as wire;
+
+/// Reads the broker's answer in AWS_MSK_IAM: its request id.
+#[cfg(feature = "aws-msk")]
+pub use crate::auth::aws_msk::response::request_id as msk_request_id;

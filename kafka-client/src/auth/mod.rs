@@ -24,7 +24,11 @@
 //! remembered for the whole client: new connections fail with the same error without a word to a broker, for a second at
 //! first, five times as long after each further refusal, up to five minutes. Then one connection tries again.
 
+#[cfg(feature = "aws-msk")]
+pub mod aws_msk;
 mod mechanism;
+#[cfg(feature = "aws-msk")]
+mod percent;
 mod plain;
 mod scram;
 mod secret;
