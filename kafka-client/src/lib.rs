@@ -30,6 +30,7 @@
 //! | `ring` (default), `aws-lc-rs` | the cryptography of [`tls`]; aws-lc-rs if both are on |
 //! | `encrypted-keys` | private keys for mutual TLS that have a password |
 //! | `json` | `serde::Json`, any serde type as a key or value |
+//! | `oidc` | `auth::oidc`: tokens for OAUTHBEARER from an OAuth 2.0 token endpoint |
 //! | `aws-msk` | `auth::aws_msk`: `AWS_MSK_IAM`, and tokens for OAUTHBEARER signed for Amazon MSK |
 //! | `zstd` | the C library for zstd: faster than the pure-Rust default, and every level |
 

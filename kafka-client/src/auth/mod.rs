@@ -27,7 +27,9 @@
 #[cfg(feature = "aws-msk")]
 pub mod aws_msk;
 mod mechanism;
-#[cfg(feature = "aws-msk")]
+#[cfg(feature = "oidc")]
+pub mod oidc;
+#[cfg(any(feature = "aws-msk", feature = "oidc"))]
 mod percent;
 mod plain;
 mod scram;

@@ -34,8 +34,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub(crate) use self::connector::TlsConnector;
+#[cfg(feature = "oidc")]
+pub(crate) use self::pem::private_key;
 pub use self::problem::TlsProblem;
 pub(crate) use self::problem::{protocol_error, stream_error};
+#[cfg(feature = "oidc")]
+pub(crate) use self::provider::provider;
 pub(crate) use self::source::Source;
 use crate::auth::Secret;
 

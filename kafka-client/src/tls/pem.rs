@@ -24,7 +24,7 @@ pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, S
 ///
 /// # Errors
 /// The remedy: there is none, or it cannot be decrypted.
-pub(super) fn private_key(pem: &[u8], password: Option<&Secret>) -> Result<PrivateKeyDer<'static>, String> {
+pub(crate) fn private_key(pem: &[u8], password: Option<&Secret>) -> Result<PrivateKeyDer<'static>, String> {
     if has_section(pem, b"ENCRYPTED PRIVATE KEY") {
         return decrypt(pem, password);
     }

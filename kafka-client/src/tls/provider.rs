@@ -11,7 +11,7 @@ use crate::error::Result;
 /// # Errors
 /// Neither was compiled in.
 #[cfg(feature = "aws-lc-rs")]
-pub(super) fn provider() -> Result<Arc<CryptoProvider>> {
+pub(crate) fn provider() -> Result<Arc<CryptoProvider>> {
     Ok(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
 }
 
@@ -20,7 +20,7 @@ pub(super) fn provider() -> Result<Arc<CryptoProvider>> {
 /// # Errors
 /// Neither was compiled in.
 #[cfg(all(feature = "ring", not(feature = "aws-lc-rs")))]
-pub(super) fn provider() -> Result<Arc<CryptoProvider>> {
+pub(crate) fn provider() -> Result<Arc<CryptoProvider>> {
     Ok(Arc::new(rustls::crypto::ring::default_provider()))
 }
 
@@ -29,7 +29,7 @@ pub(super) fn provider() -> Result<Arc<CryptoProvider>> {
 /// # Errors
 /// Neither was compiled in.
 #[cfg(not(any(feature = "ring", feature = "aws-lc-rs")))]
-pub(super) fn provider() -> Result<Arc<CryptoProvider>> {
+pub(crate) fn provider() -> Result<Arc<CryptoProvider>> {
     let remedy =
         "turn on the feature `ring` or `aws-lc-rs`, or give your own configuration by Tls::with_rustls";
     Err(crate::error::Error::config("security.protocol", "SSL", remedy))
