@@ -189,6 +189,8 @@ pub(crate) static BROKER_CONFIGS: &[ConfigDef] = &[
     fixed("producer.id.expiration.ms", "86400000", Kind::Int(1)),
     // Kafka's -1 is no limit: half-received frames of all connections share this much memory.
     fixed("queued.max.request.bytes", "268435456", Kind::Long(1_048_576)),
+    fixed("quota.window.num", "11", Kind::Int(1)),
+    fixed("quota.window.size.seconds", "1", Kind::Int(1)),
     fixed("replica.selector.class", "", Kind::Text),
     // Kafka's is GSSAPI, which this broker does not speak.
     fixed("sasl.enabled.mechanisms", "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512", Kind::List(MECHANISMS)),

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::acl::Authorizer;
 use crate::config::{BrokerConfigs, TopicConfig};
 use crate::partition::Partition;
+use crate::quota::Quotas;
 use crate::sasl::Credentials;
 
 /// "No leader", "no broker", as Kafka writes it.
@@ -28,6 +29,8 @@ pub(crate) struct Image {
     pub(crate) configs: Arc<BrokerConfigs>,
     /// What decides who may do what; `None` lets everybody do everything.
     pub(crate) authorizer: Option<Arc<Authorizer>>,
+    /// How much clients may use.
+    pub(crate) quotas: Arc<Quotas>,
     /// Groups whose coordinator was moved away from where they hash to.
     pub(crate) moved_coordinators: BTreeMap<String, i32>,
     pub(crate) quorum: Quorum,

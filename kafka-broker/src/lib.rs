@@ -25,6 +25,7 @@ mod node;
 mod partition;
 mod principal;
 mod produce;
+mod quota;
 mod router;
 mod sasl;
 mod shared;

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::config::BrokerConfigs;
 use crate::fetch::Sessions;
 use crate::inspect::{Outcome, RequestRecord};
+use crate::quota::Charges;
 
 /// How many requests a broker remembers.
 const REMEMBERED: usize = 10_000;
@@ -20,6 +21,7 @@ const REMEMBERED: usize = 10_000;
 pub(crate) struct Node {
     pub(crate) id: i32,
     pub(crate) sessions: Sessions,
+    pub(crate) charges: Charges,
     panics: AtomicU64,
     connected: AtomicU64,
     /// Guards the number of open connections by address.
@@ -56,6 +58,7 @@ impl Node {
         Self {
             id,
             sessions: Sessions::new(configs.number("max.incremental.fetch.session.cache.slots")),
+            charges: Charges::new(configs),
             panics: AtomicU64::new(0),
             connected: AtomicU64::new(0),
             connections: Mutex::default(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
-use kafka_wire::acl::AclOperation::{Alter, Delete, Describe, DescribeConfigs, Read};
+use kafka_wire::acl::AclOperation::{Alter, AlterConfigs, Delete, Describe, DescribeConfigs, Read};
 use kafka_wire::api::{Api, Request, VersionRange};
 use kafka_wire::error::{ProtocolError, ProtocolErrorKind};
 use kafka_wire::fetch::TopicRef;
@@ -16,9 +16,10 @@ use crate::controller::{LONGEST_NAME, MOST_PARTITIONS};
 use crate::fault::served::Served;
 use crate::fault::{Seen, Stage};
 use crate::group::serve::{groups, members, offsets};
+use crate::quota::measured;
 use crate::shared::RequestContext;
 use crate::{
-    acl, api_versions, fetch, init_producer_id, leader_epoch, list_offsets, metadata, produce, sasl,
+    acl, api_versions, fetch, init_producer_id, leader_epoch, list_offsets, metadata, produce, quota, sasl,
 };
 
 /// One line of the table.
@@ -34,8 +35,8 @@ pub(crate) struct Route {
 pub(crate) enum Reply {
     /// A response is written.
     Answer(Answer),
-    /// The client expects no response.
-    Nothing,
+    /// The client expects no response, and is not heard for this long.
+    Nothing(Duration),
     /// The connection is closed (a fault).
     Close,
     /// The connection stays open and silent (a fault).
@@ -118,6 +119,8 @@ routes! {
     [Cluster(Alter)] AlterPartitionReassignmentsRequest => reassignments::alter;
     [Cluster(Describe)] ListPartitionReassignmentsRequest => reassignments::list;
     [Group(Delete)] OffsetDeleteRequest => offsets::delete;
+    [Cluster(DescribeConfigs)] DescribeClientQuotasRequest => quota::serve::describe;
+    [Cluster(AlterConfigs)] AlterClientQuotasRequest => quota::serve::alter;
     [Cluster(Describe)] DescribeUserScramCredentialsRequest => sasl::admin::describe;
     [Cluster(Alter)] AlterUserScramCredentialsRequest => sasl::admin::alter;
     [Cluster(Describe)] DescribeQuorumRequest => quorum::describe;
@@ -208,15 +211,21 @@ async fn serve_one<R: Served>(
     }
     let response = match refused.or(denied) {
         Some(response) => response,
-        None => handle(&ctx, request).await,
+        None => {
+            let (response, spent) = measured(handle(&ctx, request)).await;
+            if ctx.api.throttles_since().is_some() {
+                ctx.throttle = ctx.charge_time(spent);
+            }
+            response
+        }
     };
     ctx.shared.events.notify();
     if let Some(reply) = strike(&ctx, Stage::After).await {
         return Ok(reply);
     }
     let mut response = spoiled.unwrap_or(response);
-    if let Some(milliseconds) = ctx.injected.throttle() {
-        R::set_throttle(&mut response, milliseconds);
+    if !ctx.throttle_time().is_zero() {
+        R::set_throttle(&mut response, ctx.throttle_ms());
     }
     let mut body = BytesMut::new();
     R::encode_response(&response, ctx.version, &mut body)?;
@@ -226,12 +235,11 @@ async fn serve_one<R: Served>(
 impl Reply {
     /// A response with this body, written as the faults that hit the request say.
     pub(crate) fn answer(ctx: &RequestContext, body: Vec<Bytes>) -> Self {
-        let milliseconds = ctx.injected.throttle().and_then(|milliseconds| u64::try_from(milliseconds).ok());
         Self::Answer(Answer {
             body,
             cut: ctx.injected.cut(),
             drip: ctx.injected.drip(),
-            mute: Duration::from_millis(milliseconds.unwrap_or_default()),
+            mute: ctx.throttle_time(),
         })
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use arc_swap::Guard;
 use kafka_wire::api::Api;
@@ -155,12 +156,25 @@ pub(crate) struct RequestContext {
     pub(crate) waiter: Arc<Notify>,
     /// The faults that hit this request.
     pub(crate) injected: Injected,
+    /// How long its quotas keep the client away.
+    pub(crate) throttle: Duration,
 }
 
 impl RequestContext {
     /// The metadata now. Keep it for one request, not longer, and not over an `.await`.
     pub(crate) fn image(&self) -> Guard<Arc<Image>> {
         self.shared.image()
+    }
+
+    /// How long the client has to stay away, by its quotas or by a fault.
+    pub(crate) fn throttle_time(&self) -> Duration {
+        let injected = self.injected.throttle().and_then(|milliseconds| u64::try_from(milliseconds).ok());
+        self.throttle.max(Duration::from_millis(injected.unwrap_or_default()))
+    }
+
+    /// [`throttle_time`](Self::throttle_time) as responses carry it.
+    pub(crate) fn throttle_ms(&self) -> i32 {
+        i32::try_from(self.throttle_time().as_millis()).unwrap_or(i32::MAX)
     }
 
     /// Fails with the error that a fault rule has for this partition.

@@ -113,6 +113,7 @@ async fn every_advertised_version_gets_a_full_answer() {
     configs(&mut sweep).await;
     topics(&mut sweep).await;
     acls(&mut sweep).await;
+    quotas(&mut sweep).await;
     let advertised = Api::ALL.iter().filter(|api| Route::find(**api).is_some());
     let advertised = advertised.flat_map(|api| versions(*api).map(|version| (*api, version)));
     assert!(advertised.eq(sweep.answered.iter().copied()), "some were not asked: {:?}", sweep.answered);
@@ -768,6 +769,28 @@ async fn acls(sweep: &mut Sweep) {
     let check =
         |_, answer: DeleteAclsResponse| assert_eq!(answer.filter_results[0].error_code, SECURITY_DISABLED);
     sweep.each(delete, check).await;
+}
+
+async fn quotas(sweep: &mut Sweep) {
+    let alter = |_| {
+        use alter_client_quotas_request::{EntityData, EntryData, OpData};
+        let user =
+            EntityData::default().with_entity_type(text("user")).with_entity_name(Some(text("nobody")));
+        let change = OpData::default().with_key(text("request_percentage")).with_value(50.0);
+        let entry = EntryData::default().with_entity(vec![user]).with_ops(vec![change]);
+        AlterClientQuotasRequest::default().with_entries(vec![entry])
+    };
+    let check = |_, answer: AlterClientQuotasResponse| {
+        let entry = &answer.entries[0];
+        assert_eq!((entry.error_code, entry.entity[0].entity_type.as_str()), (NONE, "user"));
+    };
+    sweep.each(alter, check).await;
+    let check = |_, answer: DescribeClientQuotasResponse| {
+        let entries = answer.entries.unwrap();
+        let value = &entries[0].values[0];
+        assert_eq!((entries.len(), value.key.as_str(), value.value), (1, "request_percentage", 50.0));
+    };
+    sweep.each(|_| DescribeClientQuotasRequest::default(), check).await;
 }
 
 async fn topics(sweep: &mut Sweep) {

@@ -1,6 +1,7 @@
 //! Requests to handlers without a network: encoded, routed, decoded.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use kafka_wire::address::NodeAddress;
@@ -83,6 +84,7 @@ impl Bench {
             session: Arc::new(Session::new(None)),
             waiter: Arc::new(Notify::new()),
             injected: Injected::default(),
+            throttle: Duration::ZERO,
         };
         let Reply::Answer(answer) = router::serve(ctx, body).await.expect("a good request") else {
             panic!("no answer")

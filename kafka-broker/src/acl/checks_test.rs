@@ -448,6 +448,23 @@ fn cases() -> Vec<Case> {
         DescribeTopicPartitionsRequest::default().with_topics(vec![topic])
     }, response => vec![response.topics[0].error_code]),
     ));
+    cases.push(case(
+        Api::DescribeClientQuotas,
+        CLUSTER,
+        on_cluster(DescribeConfigs),
+        run!(bench, version, DescribeClientQuotasRequest::default(), response => vec![response.error_code]),
+    ));
+    cases.push(case(
+        Api::AlterClientQuotas,
+        CLUSTER,
+        on_cluster(AlterConfigs),
+        run!(bench, version, {
+            use alter_client_quotas_request::{EntityData, EntryData};
+            let user = EntityData::default().with_entity_type("user".into()).with_entity_name(None);
+            let entry = EntryData::default().with_entity(vec![user]);
+            AlterClientQuotasRequest::default().with_entries(vec![entry])
+        }, response => vec![response.entries[0].error_code]),
+    ));
     cases
 }
 

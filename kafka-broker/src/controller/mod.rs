@@ -1,6 +1,7 @@
 //! Changes the image, one change at a time: topics, partitions, settings, elections, live brokers, coordinators.
 
 mod acls;
+mod quotas;
 #[cfg(test)]
 mod tests;
 
@@ -89,6 +90,7 @@ impl Controller {
             topic_names: std::collections::HashMap::new(),
             authorizer: Authorizer::from_configs(&configs).map(Arc::new),
             configs: Arc::new(configs),
+            quotas: Arc::default(),
             moved_coordinators: BTreeMap::new(),
             quorum: Quorum { leader_epoch: 1, log_end_offset: 1, directories: Arc::new(directories) },
             credentials: Arc::new(credentials),

@@ -140,6 +140,31 @@ impl Served for DeleteAclsRequest {
     throttle_field!();
 }
 
+impl Served for DescribeClientQuotasRequest {
+    fn refusal(&self, _: i16, code: ErrorCode) -> Option<DescribeClientQuotasResponse> {
+        Some(DescribeClientQuotasResponse::default().with_error_code(code.0).with_entries(None))
+    }
+
+    throttle_field!();
+}
+
+impl Served for AlterClientQuotasRequest {
+    fn refusal(&self, _: i16, code: ErrorCode) -> Option<AlterClientQuotasResponse> {
+        use alter_client_quotas_response::{EntityData, EntryData};
+        let entries = self.entries.iter().map(|entry| {
+            let entity = entry.entity.iter().map(|part| {
+                EntityData::default()
+                    .with_entity_type(part.entity_type.clone())
+                    .with_entity_name(part.entity_name.clone())
+            });
+            EntryData::default().with_error_code(code.0).with_entity(entity.collect())
+        });
+        Some(AlterClientQuotasResponse::default().with_entries(entries.collect()))
+    }
+
+    throttle_field!();
+}
+
 impl Served for ElectLeadersRequest {
     fn items(&self, _: &RequestContext, see: &mut dyn FnMut(&str, Option<i32>)) {
         for topic in self.topic_partitions.iter().flatten() {
@@ -559,6 +584,11 @@ mod tests {
         check(|_| {
             let filter = delete_acls_request::DeleteAclsFilter::default();
             DeleteAclsRequest::default().with_filters(vec![filter.with_pattern_type_filter(3)])
+        });
+        check(|_| DescribeClientQuotasRequest::default());
+        check(|_| {
+            let entry = alter_client_quotas_request::EntryData::default();
+            AlterClientQuotasRequest::default().with_entries(vec![entry])
         });
         check(|_| HeartbeatRequest::default());
         check(|_| InitProducerIdRequest::default());

@@ -23,6 +23,7 @@ use crate::fault::{Seen, Stage};
 use crate::image::{Image, NO_NODE, PartitionImage, Topic};
 use crate::partition::{Reader, State};
 use crate::produce::endpoints;
+use crate::quota::measured;
 use crate::router::{Reply, check_names, strike};
 use crate::shared::RequestContext;
 
@@ -57,10 +58,28 @@ pub(crate) async fn serve(mut ctx: RequestContext, body: Bytes) -> Result<Reply,
         Err(code) => encode(&ctx, code, NO_SESSION, &[], &[], &[])?,
         Ok(Fetching { kind, wanted }) => {
             let limits = Limits::of(&ctx, &request);
-            wait(&ctx, &wanted, &limits).await;
-            let (image, reads, pieces) = read(&ctx, &wanted, &limits, request.isolation_level == 1);
-            let (session, answered) = settle(&node.sessions, kind, &wanted, reads);
-            encode(&ctx, ErrorCode::NONE, session, &answered, &pieces, &leaders(&ctx, &image, &answered))?
+            let ((), looking) = measured(wait(&ctx, &wanted, &limits)).await;
+            let reading = async { read(&ctx, &wanted, &limits, request.isolation_level == 1) };
+            let ((image, reads, pieces), reading) = measured(reading).await;
+            let bytes = pieces.iter().map(Bytes::len).sum();
+            let by_time = ctx.charge_time(looking + reading);
+            let by_bytes = ctx.charge_fetch(bytes);
+            if !by_time.is_zero() && by_bytes.is_zero() {
+                ctx.refund_fetch(bytes);
+            }
+            ctx.throttle = by_time.max(by_bytes);
+            if ctx.throttle.is_zero() {
+                let (session, answered) = settle(&node.sessions, kind, &wanted, reads);
+                let leaders = leaders(&ctx, &image, &answered);
+                encode(&ctx, ErrorCode::NONE, session, &answered, &pieces, &leaders)?
+            } else {
+                // Whoever fetches too much gets nothing for now, and its session does not learn of it.
+                let session = match kind {
+                    Kind::Incremental { id, .. } => id,
+                    Kind::Sessionless | Kind::New { .. } => NO_SESSION,
+                };
+                encode(&ctx, ErrorCode::NONE, session, &[], &[], &[])?
+            }
         }
     };
     if let Some(reply) = strike(&ctx, Stage::After).await {
@@ -82,7 +101,8 @@ impl Limits {
     fn of(ctx: &RequestContext, request: &RequestView<'_>) -> Self {
         let size = |bytes: i32| usize::try_from(bytes).unwrap_or_default();
         let configs = &ctx.image().configs;
-        let max_bytes = size(request.max_bytes).min(ctx.shared.limits.fetch_max_bytes);
+        let max_bytes =
+            size(request.max_bytes).min(ctx.shared.limits.fetch_max_bytes).min(ctx.most_fetched());
         let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or_default());
         let by_rack = !request.rack_id.is_empty() && configs.value("replica.selector.class") == RACK_AWARE;
         Self {
@@ -415,7 +435,7 @@ fn encode(
     });
     let partitions: Vec<PartitionResponse<'_>> = partitions.collect();
     let response = Response {
-        throttle_time_ms: ctx.injected.throttle().unwrap_or_default(),
+        throttle_time_ms: ctx.throttle_ms(),
         error_code: code.0,
         session_id,
         partitions: &partitions,

@@ -236,6 +236,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             session: Arc::clone(&self.session),
             waiter: Arc::clone(&self.waiter),
             injected: crate::fault::Injected::default(),
+            throttle: Duration::ZERO,
         };
         let logged = self.slot.node.log_request(RequestRecord {
             arrived: Instant::now(),
@@ -263,8 +264,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 self.write(api, version, correlation_id, answer).await?;
                 failure.map_or(Ok(()), |why| Err(End::Authentication(why)))
             }
-            Ok(Reply::Nothing) => {
+            Ok(Reply::Nothing(mute)) => {
                 self.log(logged, Outcome::NotExpected);
+                sleep(mute).await;
                 Ok(())
             }
             Ok(Reply::Close) => {

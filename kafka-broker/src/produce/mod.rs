@@ -25,6 +25,7 @@ use crate::config::TopicConfig;
 use crate::fault::{Seen, Stage};
 use crate::image::{Image, PartitionImage, Topic};
 use crate::log::{AppendRules, Appended};
+use crate::quota::measured;
 use crate::router::{Reply, check_names, strike};
 use crate::shared::RequestContext;
 
@@ -99,14 +100,21 @@ pub(crate) async fn serve(mut ctx: RequestContext, body: Bytes) -> Result<Reply,
     let image = ctx.shared.controller.whole_image();
     let partitions = each_once(&request);
     let mut outcomes = Vec::with_capacity(partitions.len());
-    for partition in &partitions {
-        let topic = find_topic(&image, ctx.version, partition.topic);
-        let outcome = produce(&ctx, &image, &request, topic, *partition, &body).await;
-        if let Err(Refused { code, reason, .. }) = &outcome {
-            let name = topic.map_or(partition.topic.name, |topic| &topic.name);
-            tracing::debug!(topic = name, partition = partition.index, %code, reason, "a batch was refused");
+    let appending = async {
+        for partition in &partitions {
+            let topic = find_topic(&image, ctx.version, partition.topic);
+            let outcome = produce(&ctx, &image, &request, topic, *partition, &body).await;
+            if let Err(Refused { code, reason, .. }) = &outcome {
+                let name = topic.map_or(partition.topic.name, |topic| &topic.name);
+                tracing::debug!(topic = name, partition = partition.index, %code, reason, "a batch was refused");
+            }
+            outcomes.push(outcome);
         }
-        outcomes.push(outcome);
+    };
+    let ((), spent) = measured(appending).await;
+    ctx.throttle = ctx.charge_produce(body.len());
+    if request.acks != 0 {
+        ctx.throttle = ctx.throttle.max(ctx.charge_time(spent));
     }
     ctx.shared.events.notify();
     if let Some(reply) = strike(&ctx, Stage::After).await {
@@ -115,7 +123,7 @@ pub(crate) async fn serve(mut ctx: RequestContext, body: Bytes) -> Result<Reply,
     if request.acks == 0 {
         // The producer has no other way to learn that something went wrong.
         let failed = outcomes.iter().any(Result::is_err);
-        return Ok(if failed { Reply::Close } else { Reply::Nothing });
+        return Ok(if failed { Reply::Close } else { Reply::Nothing(ctx.throttle) });
     }
     let body = respond(&ctx, &image, &partitions, &outcomes)?;
     Ok(Reply::answer(&ctx, vec![body]))
@@ -432,7 +440,7 @@ fn respond(
         })
         .collect();
     let node_endpoints = endpoints(image, ctx.listener, leaders);
-    let throttle_time_ms = ctx.injected.throttle().unwrap_or_default();
+    let throttle_time_ms = ctx.throttle_ms();
     let response = Response { partitions: &partitions, throttle_time_ms, node_endpoints: &node_endpoints };
     let mut out = BytesMut::new();
     response.encode(ctx.version, &mut out)?;
