@@ -150,7 +150,8 @@ pub struct TokenInformation {
 }
 
 impl Admin {
-    /// Makes a delegation token. The connection must be authenticated, and not by a token.
+    /// Makes a delegation token. The connection must be authenticated, and not by a token. It may take a moment for every
+    /// broker to know it.
     ///
     /// # Errors
     /// `DELEGATION_TOKEN_AUTH_DISABLED` where brokers have no secret key for tokens,

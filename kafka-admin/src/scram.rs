@@ -268,7 +268,8 @@ impl Admin {
     }
 
     /// Sets and deletes the SCRAM credentials of users. Passwords are stretched here, on a thread for blocking work, and
-    /// only the result is sent: it is as good as the password, so use a connection with TLS. Needs Kafka 2.7.
+    /// only the result is sent: it is as good as the password, so use a connection with TLS. Every broker may take a moment to
+    /// know of it. Kafka lets no user log in whose name is not ASCII. Needs Kafka 2.7.
     ///
     /// # Errors
     /// No user was answered for. What is wrong with one user is in its result: `UNACCEPTABLE_CREDENTIAL`,
