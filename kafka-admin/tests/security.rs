@@ -2,11 +2,13 @@
 //! bundled broker. A cluster without an authorizer has no access control lists.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may do what tests do")]
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kafka_admin::{
-    AccessControlEntry, AclBinding, AclBindingFilter, AclOperation, Admin, FeatureUpdate, PatternType,
-    PermissionType, ResourcePattern, ResourceType, ScramMechanism, UserScramCredentialAlteration,
+    AccessControlEntry, AclBinding, AclBindingFilter, AclOperation, Admin, ClientQuotaAlteration,
+    ClientQuotaEntity, ClientQuotaFilter, FeatureUpdate, PatternType, PermissionType, ResourcePattern,
+    ResourceType, ScramMechanism, UserScramCredentialAlteration,
 };
 use kafka_broker::Cluster;
 use kafka_client::{Client, ErrorCode};
@@ -202,6 +204,90 @@ async fn scram_credentials_are_set_described_and_deleted() {
         (code(&described[0].1) == Some(ErrorCode::RESOURCE_NOT_FOUND)).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn client_quotas_are_set_found_and_removed() {
+    let (_cluster, admin) = cluster().await;
+    let (alice, app) = (unique("alice"), unique("app"));
+    const PRODUCE: &str = ClientQuotaAlteration::PRODUCER_BYTE_RATE;
+    const CONSUME: &str = ClientQuotaAlteration::CONSUMER_BYTE_RATE;
+    let user = ClientQuotaEntity::user(&alice);
+    let both = ClientQuotaEntity::user(&alice).and_client_id(&app);
+    let by_default = ClientQuotaEntity::user(&alice).and_default_client_id();
+    let strange = ClientQuotaEntity::default().with("planet", Some("earth".into()));
+    let of = ClientQuotaAlteration::of;
+    let changes = || {
+        [
+            of(user.clone()).set(PRODUCE, 1024.0).set(CONSUME, 2048.0),
+            of(both.clone()).set(ClientQuotaAlteration::REQUEST_PERCENTAGE, 0.5),
+            of(by_default.clone()).set(PRODUCE, 10.0),
+            of(ClientQuotaEntity::user(unique("bob"))).set("no_such_rate", 1.0),
+            of(strange.clone()).set(PRODUCE, 1.0),
+        ]
+    };
+    let invalid = Some(ErrorCode::INVALID_REQUEST);
+    let expected = [None, None, None, invalid, invalid];
+    let checked = admin.validate_client_quotas(changes()).await.unwrap();
+    assert_eq!(checked.iter().map(|(_, outcome)| code(outcome)).collect::<Vec<_>>(), expected);
+    let of_alice = || ClientQuotaFilter::all().user(&alice);
+    assert!(admin.describe_client_quotas(of_alice()).await.unwrap().is_empty());
+    let altered = admin.alter_client_quotas(changes()).await.unwrap();
+    assert_eq!(altered.iter().map(|(_, outcome)| code(outcome)).collect::<Vec<_>>(), expected);
+    assert_eq!((&altered[0].0, &altered[4].0), (&user, &strange));
+
+    let found = eventually("three entities", async || {
+        let found = admin.describe_client_quotas(of_alice()).await.unwrap();
+        (found.len() == 3).then_some(found)
+    })
+    .await;
+    let rates = |pairs: &[(&str, f64)]| -> BTreeMap<String, f64> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), *value)).collect()
+    };
+    assert_eq!(found[&user], rates(&[(PRODUCE, 1024.0), (CONSUME, 2048.0)]));
+    assert_eq!(found[&both], rates(&[(ClientQuotaAlteration::REQUEST_PERCENTAGE, 0.5)]));
+    assert_eq!(found[&by_default], rates(&[(PRODUCE, 10.0)]));
+    let entities = async |filter: ClientQuotaFilter| {
+        let found = admin.describe_client_quotas(filter).await.unwrap();
+        found.into_keys().collect::<Vec<_>>()
+    };
+    assert_eq!(entities(of_alice().strict()).await, std::slice::from_ref(&user));
+    assert_eq!(entities(of_alice().default_client_id()).await, std::slice::from_ref(&by_default));
+    assert_eq!(entities(of_alice().client_id(&app)).await, std::slice::from_ref(&both));
+    assert_eq!(entities(of_alice().any_client_id()).await.len(), 2);
+    assert_eq!(
+        entities(ClientQuotaFilter::all().any_user().client_id(&app)).await,
+        std::slice::from_ref(&both)
+    );
+    assert!(entities(ClientQuotaFilter::all()).await.contains(&user));
+    let mixed = admin.describe_client_quotas(of_alice().any_ip()).await;
+    assert_eq!(code(&mixed), invalid);
+
+    let removed = admin
+        .alter_client_quotas([
+            of(user.clone()).remove(PRODUCE).remove(CONSUME),
+            of(both).remove(ClientQuotaAlteration::REQUEST_PERCENTAGE),
+            of(by_default).remove(PRODUCE),
+        ])
+        .await
+        .unwrap();
+    assert!(removed.iter().all(|(_, outcome)| outcome.is_ok()), "{removed:?}");
+    eventually("no quota", async || {
+        admin.describe_client_quotas(of_alice()).await.unwrap().is_empty().then_some(())
+    })
+    .await;
+
+    let everywhere = ClientQuotaEntity::ip("192.0.2.7");
+    let rate = ClientQuotaAlteration::CONNECTION_CREATION_RATE;
+    let set = admin.alter_client_quotas([of(everywhere.clone()).set(rate, 5.0)]).await.unwrap();
+    assert!(set[0].1.is_ok(), "{set:?}");
+    eventually("the address", async || {
+        let found = admin.describe_client_quotas(ClientQuotaFilter::all().ip("192.0.2.7")).await.unwrap();
+        (found.get(&everywhere) == Some(&rates(&[(rate, 5.0)]))).then_some(())
+    })
+    .await;
+    let removed = admin.alter_client_quotas([of(everywhere).remove(rate)]).await.unwrap();
+    assert!(removed[0].1.is_ok(), "{removed:?}");
 }
 
 #[tokio::test]
