@@ -293,13 +293,19 @@ impl ClusterBuilder {
         if !(1..=1000).contains(&self.brokers) {
             return Err(StartError::config("brokers", self.brokers, "give a number from 1 to 1000"));
         }
-        let configs = self.broker_configs()?;
+        let mut configs = self.broker_configs()?;
         let network = MemoryConnector::default();
-        let specs = self.specs()?;
+        let specs = self.specs(&configs)?;
+        describe_listeners(&mut configs, &specs, &self.host);
         let places = self.places(&specs, &network)?;
         let listeners = self.listeners_of(&specs, &configs, &places)?;
         let refused = |remedy| StartError::config("oauth", "", remedy);
-        let tokens = self.oauth.as_ref().map(TokenVerifier::new).transpose().map_err(refused)?;
+        let tokens = self
+            .oauth
+            .as_ref()
+            .map(|keys| TokenVerifier::new(keys, &configs))
+            .transpose()
+            .map_err(refused)?;
         let brokers = places.iter().map(|place| Broker {
             id: place.id,
             address: place.first.advertised.clone(),
@@ -372,8 +378,11 @@ impl ClusterBuilder {
     }
 
     /// The listeners that were named, or the one that the rest asks for; the first takes the cluster's port.
-    fn specs(&self) -> Result<Vec<ListenerSpec>, StartError> {
+    fn specs(&self, configs: &BrokerConfigs) -> Result<Vec<ListenerSpec>, StartError> {
         let mut specs = self.listeners.clone();
+        if specs.is_empty() && configs.fixed.contains_key("listeners") {
+            specs = specs_of_configs(configs)?;
+        }
         if specs.is_empty() {
             let protocol = SecurityProtocol::of(self.tls.is_some(), self.sasl);
             specs.push(ListenerSpec::new(protocol.name(), protocol));
@@ -413,7 +422,9 @@ impl ClusterBuilder {
                 Some(loaded) if spec.protocol.has_tls() => {
                     let client_auth =
                         spec.client_auth.or_else(|| configs.value("ssl.client.auth").parse().ok());
-                    Some(loaded.server_config(client_auth.unwrap_or_default()).map_err(refused)?)
+                    let enabled = configs.value("ssl.enabled.protocols");
+                    let config = loaded.server_config(client_auth.unwrap_or_default(), enabled);
+                    Some(config.map_err(refused)?)
                 }
                 _ => None,
             };
@@ -498,6 +509,43 @@ impl ClusterBuilder {
         };
         let advertised = NodeAddress::new(host, port);
         Ok(Spot { advertised, bound: Some(bound), accepting: Accepting::Tcp(listener) })
+    }
+}
+
+/// Kafka's way to name listeners: `listeners`, `listener.security.protocol.map` and `advertised.listeners`.
+fn specs_of_configs(configs: &BrokerConfigs) -> Result<Vec<ListenerSpec>, StartError> {
+    let refused = |setting: &str, remedy: String| StartError::config(setting, configs.value(setting), remedy);
+    let pair = |entry: &str, by: &str| entry.split_once(by).map(|(a, b)| (a.to_owned(), b.to_owned()));
+    let pairs = |setting: &str, by: &str, shape: &str| {
+        let pairs: Option<Vec<_>> =
+            config::list(configs.value(setting)).map(|entry| pair(entry, by)).collect();
+        pairs.ok_or_else(|| refused(setting, format!("write each as {shape}")))
+    };
+    let protocols = pairs("listener.security.protocol.map", ":", "NAME:PROTOCOL")?;
+    let advertised = pairs("advertised.listeners", "://", "NAME://HOST:PORT")?;
+    let mut specs = Vec::new();
+    for (name, address) in pairs("listeners", "://", "NAME://HOST:PORT")? {
+        let protocol = protocols.iter().find(|(known, _)| *known == name);
+        let (_, protocol) = protocol.ok_or_else(|| {
+            let remedy = format!("name the protocol of {name} in listener.security.protocol.map");
+            refused("listeners", remedy)
+        })?;
+        let told = advertised.iter().find(|(known, _)| *known == name);
+        let told = told.map(|(_, told)| format!(",{told}")).unwrap_or_default();
+        let spec = format!("{name}={protocol}://{address}{told}").parse();
+        specs.push(spec.map_err(|remedy| refused("listeners", remedy))?);
+    }
+    Ok(specs)
+}
+
+/// Has DescribeConfigs say what the brokers listen on, however that was told.
+fn describe_listeners(configs: &mut BrokerConfigs, specs: &[ListenerSpec], host: &str) {
+    let join = |line: &dyn Fn(&ListenerSpec) -> String| specs.iter().map(line).collect::<Vec<_>>().join(",");
+    let host = |spec: &ListenerSpec| spec.host.clone().unwrap_or_else(|| host.to_owned());
+    let listeners = join(&|spec| format!("{}://{}:{}", spec.name, host(spec), spec.port.unwrap_or_default()));
+    let protocols = join(&|spec| format!("{}:{}", spec.name, spec.protocol));
+    for (name, value) in [("listeners", listeners), ("listener.security.protocol.map", protocols)] {
+        configs.fixed.entry(name.to_owned()).or_insert(value);
     }
 }
 

@@ -67,6 +67,9 @@ const fn fixed(name: &'static str, default: &'static str, kind: Kind) -> ConfigD
 const FOREVER: &str = "9223372036854775807";
 const CODECS: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
 const CLIENT_AUTH: &[&str] = &["none", "requested", "required"];
+const PROTOCOLS: &[&str] = &["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"];
+const PROTOCOL_MAP: &str = "PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL";
+const TLS_VERSIONS: &[&str] = &["TLSv1.2", "TLSv1.3"];
 const MECHANISMS: &[&str] = &["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"];
 const POLICIES: &[&str] = &["compact", "delete"];
 /// What Kafka calls the one authorizer that there is.
@@ -133,6 +136,7 @@ pub(crate) static TOPIC_CONFIGS: &[ConfigDef] = &[
 
 /// Every setting of a broker, by name. Where the default is not Kafka's, a comment says why.
 pub(crate) static BROKER_CONFIGS: &[ConfigDef] = &[
+    fixed("advertised.listeners", "", Kind::Text),
     fixed("allow.everyone.if.no.acl.found", "false", Kind::Boolean),
     // One name turns the authorizer on, as the only one there is.
     fixed("authorizer.class.name", "", Kind::OneOf(AUTHORIZERS)),
@@ -155,6 +159,10 @@ pub(crate) static BROKER_CONFIGS: &[ConfigDef] = &[
     // Kafka has no limit: here a hostile client could otherwise fill the memory of a test.
     fixed("group.max.size", "1000", Kind::Int(1)),
     fixed("group.min.session.timeout.ms", "6000", Kind::Int(1)),
+    // Brokers of one process do not talk over the network: kept and described, not acted on, as the two further below.
+    fixed("inter.broker.listener.name", "", Kind::Text),
+    fixed("listener.security.protocol.map", PROTOCOL_MAP, Kind::Text),
+    fixed("listeners", "PLAINTEXT://:9092", Kind::Text),
     dynamic("log.cleaner.delete.retention.ms", "86400000", Kind::Long(0)),
     dynamic("log.cleaner.max.compaction.lag.ms", FOREVER, Kind::Long(1)),
     dynamic("log.cleaner.min.cleanable.ratio", "0.5", Kind::Double(0.0, 1.0)),
@@ -194,9 +202,17 @@ pub(crate) static BROKER_CONFIGS: &[ConfigDef] = &[
     fixed("replica.selector.class", "", Kind::Text),
     // Kafka's is GSSAPI, which this broker does not speak.
     fixed("sasl.enabled.mechanisms", "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512", Kind::List(MECHANISMS)),
+    fixed("sasl.mechanism.inter.broker.protocol", "GSSAPI", Kind::Text),
+    fixed("sasl.oauthbearer.clock.skew.seconds", "30", Kind::Int(0)),
+    fixed("sasl.oauthbearer.expected.audience", "", Kind::List(&[])),
+    fixed("sasl.oauthbearer.expected.issuer", "", Kind::Text),
     fixed("sasl.server.max.receive.size", "524288", Kind::Int(1024)),
+    fixed("security.inter.broker.protocol", "PLAINTEXT", Kind::OneOf(PROTOCOLS)),
     fixed("socket.request.max.bytes", "104857600", Kind::Int(1024)),
     fixed("ssl.client.auth", "none", Kind::OneOf(CLIENT_AUTH)),
+    fixed("ssl.enabled.protocols", "TLSv1.2,TLSv1.3", Kind::List(TLS_VERSIONS)),
+    // Kafka has rules made of regular expressions too.
+    fixed("ssl.principal.mapping.rules", "DEFAULT", Kind::OneOf(&["DEFAULT"])),
     // Divided by semicolons, as the names of certificates have commas.
     fixed("super.users", "", Kind::Text),
     dynamic("unclean.leader.election.enable", "false", Kind::Boolean),

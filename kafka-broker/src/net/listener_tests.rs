@@ -10,7 +10,7 @@ use kafka_wire::messages::{
     ApiVersionsRequest, DescribeClusterRequest, FindCoordinatorRequest, MetadataRequest,
 };
 use rustls::crypto::ring;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, ProtocolVersion, RootCertStore};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::time::{Instant, sleep};
@@ -99,6 +99,32 @@ async fn clients_are_told_the_addresses_of_the_listener_they_came_in_on() {
         let fetched = wire.fetch(16, fetch_request(&[FetchPartition::new(topic, at, 0, 1)])).await;
         assert_eq!(fetched.addresses, [endpoint]);
     }
+}
+
+#[tokio::test]
+async fn listeners_can_be_named_by_kafkas_settings() {
+    let builder = || Cluster::builder().transport_memory();
+    let named = |listeners: &str| {
+        builder()
+            .config("listeners", listeners)
+            .config("listener.security.protocol.map", "IN:PLAINTEXT,OUT:SSL")
+            .config("advertised.listeners", "OUT://kafka.test:19093")
+    };
+    let cluster = named("IN://127.0.0.1:0,OUT://:9093").tls(TestCa::new()).start().await.unwrap();
+    assert_eq!(cluster.listeners().collect::<Vec<_>>(), ["IN", "OUT"]);
+    assert_eq!(cluster.bootstrap_of("OUT").unwrap(), "kafka.test:19093");
+    for (listeners, expected) in [
+        ("IN", "listeners = IN: write each as NAME://HOST:PORT"),
+        ("X://:1", "listeners = X://:1: name the protocol of X"),
+        ("IN://:70000", "listeners = IN://:70000: 70000 is not a port"),
+    ] {
+        let refused = named(listeners).start().await.unwrap_err().to_string();
+        assert!(refused.starts_with(expected), "{refused}");
+    }
+    let cluster = builder().listener(ListenerSpec::plaintext("A").port(7)).start().await.unwrap();
+    let image = cluster.shared().image();
+    assert_eq!(image.configs.value("listeners"), "A://127.0.0.1:7");
+    assert_eq!(image.configs.value("listener.security.protocol.map"), "A:PLAINTEXT");
 }
 
 #[tokio::test]
@@ -233,6 +259,19 @@ async fn clients_that_speak_something_else_are_closed_at_once_and_slow_ones_in_t
     }
     assert_eq!(cluster.snapshot().brokers[0].panics, 0);
     connect(&cluster, "TLS", &client(&ca, None)).await.unwrap();
+}
+
+#[tokio::test]
+async fn both_versions_of_tls_are_spoken_unless_one_is_not_enabled() {
+    let ca = TestCa::new();
+    for (enabled, expected) in
+        [("TLSv1.2", ProtocolVersion::TLSv1_2), ("TLSv1.2,TLSv1.3", ProtocolVersion::TLSv1_3)]
+    {
+        let builder = Cluster::builder().transport_memory().tls(&ca).config("ssl.enabled.protocols", enabled);
+        let cluster = builder.start().await.unwrap();
+        let wire = connect(&cluster, "SSL", &client(&ca, None)).await.unwrap();
+        assert_eq!(wire.stream.get_ref().1.protocol_version(), Some(expected));
+    }
 }
 
 #[tokio::test]

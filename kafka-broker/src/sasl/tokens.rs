@@ -8,11 +8,10 @@ use ring::signature::{
 use serde_json::{Map, Value};
 
 use super::exchange::Authenticated;
+use crate::config::{self, BrokerConfigs};
 
 /// The most bytes of a token: it is parsed into something several times its size, before anybody is known.
 const LONGEST: usize = 32 * 1024;
-/// How far the clocks of the issuer and the broker may be apart, in milliseconds.
-const SKEW_MS: i64 = 30_000;
 
 /// What tokens a broker takes for OAUTHBEARER.
 ///
@@ -27,34 +26,35 @@ pub struct OauthKeys {
     /// `None` for unsecured tokens.
     jwks: Option<String>,
     issuer: Option<String>,
-    audience: Option<String>,
+    audiences: Vec<String>,
 }
 
 impl OauthKeys {
     /// Tokens signed by RS256 or ES256 with a key of this JSON web key set. They need `sub`, which names the principal, and
-    /// `exp`; 30 seconds too late is not too late.
+    /// `exp`; 30 seconds too late is not too late (`sasl.oauthbearer.clock.skew.seconds`).
     #[must_use]
     pub fn jwks(json: impl Into<String>) -> Self {
-        Self { jwks: Some(json.into()), issuer: None, audience: None }
+        Self { jwks: Some(json.into()), issuer: None, audiences: Vec::new() }
     }
 
     /// Tokens that nobody signed (`alg: none`), and no others: for tests, as Kafka's default is. Anybody can make one.
     #[must_use]
     pub fn unsecured() -> Self {
-        Self { jwks: None, issuer: None, audience: None }
+        Self { jwks: None, issuer: None, audiences: Vec::new() }
     }
 
-    /// Takes only tokens with this `iss`.
+    /// Takes only tokens with this `iss` (`sasl.oauthbearer.expected.issuer`).
     #[must_use]
     pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
         self.issuer = Some(issuer.into());
         self
     }
 
-    /// Takes only tokens with this `aud`, or with it among others.
+    /// Takes only tokens with this `aud`, or with it among others (`sasl.oauthbearer.expected.audience`); may be called again
+    /// for another one.
     #[must_use]
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
-        self.audience = Some(audience.into());
+        self.audiences.push(audience.into());
         self
     }
 }
@@ -65,7 +65,10 @@ pub(crate) struct TokenVerifier {
     /// `None` for unsecured tokens.
     keys: Option<Vec<Key>>,
     issuer: Option<String>,
-    audience: Option<String>,
+    /// One of which a token must be for, if there are any.
+    audiences: Vec<String>,
+    /// How far the clocks of the issuer and the broker may be apart, in milliseconds.
+    skew_ms: i64,
 }
 
 #[derive(Debug)]
@@ -84,9 +87,15 @@ enum Public {
 impl TokenVerifier {
     /// # Errors
     /// What is wrong with the key set, to be shown to the user.
-    pub(crate) fn new(keys: &OauthKeys) -> Result<Self, String> {
+    pub(crate) fn new(keys: &OauthKeys, configs: &BrokerConfigs) -> Result<Self, String> {
         let parsed = keys.jwks.as_deref().map(parse_set).transpose()?;
-        Ok(Self { keys: parsed, issuer: keys.issuer.clone(), audience: keys.audience.clone() })
+        let expected = configs.value("sasl.oauthbearer.expected.issuer").trim();
+        let issuer = keys.issuer.clone().or((!expected.is_empty()).then(|| expected.to_owned()));
+        let mut audiences = keys.audiences.clone();
+        audiences
+            .extend(config::list(configs.value("sasl.oauthbearer.expected.audience")).map(str::to_owned));
+        let skew_ms = configs.number::<i64>("sasl.oauthbearer.clock.skew.seconds").saturating_mul(1000);
+        Ok(Self { keys: parsed, issuer, audiences, skew_ms })
     }
 
     /// Who a token is of, unless it is refused, for the reason given.
@@ -132,23 +141,23 @@ impl TokenVerifier {
         let text = |name: &str| claims.get(name).and_then(Value::as_str);
         let user = text("sub").filter(|user| !user.trim().is_empty()).ok_or("it names no subject")?;
         let expires_ms = time(claims, "exp")?.ok_or("it has no end")?;
-        if now_ms > expires_ms.saturating_add(SKEW_MS) {
+        if now_ms > expires_ms.saturating_add(self.skew_ms) {
             return Err("it has expired");
         }
         for (name, why) in [("nbf", "it is not valid yet"), ("iat", "it was issued in the future")] {
-            if time(claims, name)?.is_some_and(|from| from.saturating_sub(SKEW_MS) > now_ms) {
+            if time(claims, name)?.is_some_and(|from| from.saturating_sub(self.skew_ms) > now_ms) {
                 return Err(why);
             }
         }
         if self.issuer.as_deref().is_some_and(|issuer| text("iss") != Some(issuer)) {
             return Err("it is from another issuer");
         }
-        let is_for = |audience: &str| match claims.get("aud") {
+        let is_for = |audience: &String| match claims.get("aud") {
             Some(Value::String(one)) => one == audience,
             Some(Value::Array(several)) => several.iter().any(|one| one.as_str() == Some(audience)),
             _ => false,
         };
-        if self.audience.as_deref().is_some_and(|audience| !is_for(audience)) {
+        if !self.audiences.is_empty() && !self.audiences.iter().any(is_for) {
             return Err("it is for another audience");
         }
         Ok(Authenticated { user: user.to_owned(), expires_ms: Some(expires_ms) })
@@ -222,6 +231,10 @@ mod tests {
 
     const NOW: i64 = 1_700_000_000;
 
+    fn of(keys: &OauthKeys) -> Result<TokenVerifier, String> {
+        TokenVerifier::new(keys, &BrokerConfigs::default())
+    }
+
     fn unsigned(header: &Value, claims: &Value) -> String {
         let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         format!("{}.{}.", encode(header), encode(claims))
@@ -230,7 +243,7 @@ mod tests {
     #[test]
     fn signed_tokens_are_taken_from_their_issuer_alone() {
         let (issuer, other) = (TokenIssuer::new().unwrap(), TokenIssuer::new().unwrap());
-        let verifier = TokenVerifier::new(&OauthKeys::jwks(issuer.jwks())).unwrap();
+        let verifier = of(&OauthKeys::jwks(issuer.jwks())).unwrap();
         let claims = json!({"sub": "alice", "exp": NOW + 60});
         let verified = verifier.verify(&issuer.sign(&claims).unwrap(), NOW * 1000).unwrap();
         assert_eq!(verified, Authenticated { user: "alice".into(), expires_ms: Some((NOW + 60) * 1000) });
@@ -255,7 +268,7 @@ mod tests {
     fn claims_are_checked_with_30_seconds_of_tolerance() {
         let issuer = TokenIssuer::new().unwrap();
         let keys = OauthKeys::jwks(issuer.jwks()).issuer("us").audience("kafka");
-        let verifier = TokenVerifier::new(&keys).unwrap();
+        let verifier = of(&keys).unwrap();
         let good = json!({"sub": "a", "exp": NOW - 29, "nbf": NOW + 29, "iss": "us", "aud": ["x", "kafka"]});
         let verify = |claims: &Value| verifier.verify(&issuer.sign(claims).unwrap(), NOW * 1000);
         assert!(verify(&good).is_ok());
@@ -283,14 +296,14 @@ mod tests {
 
     #[test]
     fn unsecured_tokens_are_taken_only_where_they_were_asked_for() {
-        let verifier = TokenVerifier::new(&OauthKeys::unsecured()).unwrap();
+        let verifier = of(&OauthKeys::unsecured()).unwrap();
         let claims = json!({"sub": "alice", "exp": NOW + 60});
         assert!(verifier.verify(&unsigned(&json!({"alg": "none"}), &claims), NOW * 1000).is_ok());
         let issuer = TokenIssuer::new().unwrap();
         assert!(verifier.verify(&issuer.sign(&claims).unwrap(), NOW * 1000).is_err());
         let lifetime = std::time::Duration::from_secs(60);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
-        let verifier = TokenVerifier::new(&OauthKeys::jwks(issuer.jwks())).unwrap();
+        let verifier = of(&OauthKeys::jwks(issuer.jwks())).unwrap();
         assert!(verifier.verify(&issuer.token("alice", lifetime).unwrap(), now).is_ok());
     }
 
@@ -305,15 +318,15 @@ mod tests {
                      7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzD\
                      wusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw";
         let set = |n: &str| json!({"keys": [{"kty": "RSA", "e": "AQAB", "n": n}]}).to_string();
-        let verifier = TokenVerifier::new(&OauthKeys::jwks(set(n))).unwrap();
+        let verifier = of(&OauthKeys::jwks(set(n))).unwrap();
         assert_eq!(verifier.verify(token, NOW), Err("it names no subject"), "its signature is good");
-        let other = TokenVerifier::new(&OauthKeys::jwks(set(&n.replace("ofgW", "pfgW")))).unwrap();
+        let other = of(&OauthKeys::jwks(set(&n.replace("ofgW", "pfgW")))).unwrap();
         assert_eq!(other.verify(token, NOW), Err("no key fits its signature"));
     }
 
     #[test]
     fn hostile_tokens_and_sets_are_refused_and_never_panic() {
-        let verifier = TokenVerifier::new(&OauthKeys::unsecured()).unwrap();
+        let verifier = of(&OauthKeys::unsecured()).unwrap();
         let deep = URL_SAFE_NO_PAD.encode("[".repeat(10_000));
         let long = "a".repeat(LONGEST + 1);
         for token in ["", ".", "..", "a.b.c", "....", "e30.e30.", &deep, &format!("{deep}.{deep}."), &long] {
@@ -326,7 +339,7 @@ mod tests {
             "{\"keys\":[]}",
             "{\"keys\":[{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"AA\",\"y\":\"AA\"}]}",
         ] {
-            assert!(TokenVerifier::new(&OauthKeys::jwks(set)).is_err(), "{set}");
+            assert!(of(&OauthKeys::jwks(set)).is_err(), "{set}");
         }
     }
 }

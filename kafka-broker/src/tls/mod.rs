@@ -14,6 +14,7 @@ use rustls::server::WebPkiClientVerifier;
 pub(crate) use self::certificates::chain;
 pub use self::certificates::{CertificateSpec, Identity, TestCa};
 pub(crate) use self::subject::principal;
+use crate::config;
 use crate::listener::ClientAuth;
 
 /// The certificate that brokers show, and the authority that clients' certificates must come from.
@@ -90,14 +91,25 @@ pub(crate) struct LoadedTls {
 }
 
 impl LoadedTls {
-    /// How one listener accepts connections.
+    /// How one listener accepts connections, in these versions of TLS by Kafka's names.
     ///
     /// # Errors
     /// What is wrong, to be shown to the user.
-    pub(crate) fn server_config(&self, client_auth: ClientAuth) -> Result<Arc<ServerConfig>, String> {
+    pub(crate) fn server_config(
+        &self,
+        client_auth: ClientAuth,
+        enabled: &str,
+    ) -> Result<Arc<ServerConfig>, String> {
         let provider = Arc::new(ring::default_provider());
+        let versions: Vec<_> = config::list(enabled)
+            .filter_map(|version| match version {
+                "TLSv1.2" => Some(&rustls::version::TLS12),
+                "TLSv1.3" => Some(&rustls::version::TLS13),
+                _ => None,
+            })
+            .collect();
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(&versions)
             .map_err(|error| error.to_string())?;
         let builder = match client_auth {
             ClientAuth::None => builder.with_no_client_auth(),

@@ -52,7 +52,7 @@ fn bad_certificates_and_keys_are_named() {
     let (ca, other) = (TestCa::new(), TestCa::new());
     let (one, two) = (ca.server_certificate(["a"]), ca.server_certificate(["b"]));
     let refused = |tls: ServerTls, auth| {
-        tls.for_hosts(Vec::new()).and_then(|tls| tls.server_config(auth).map(drop)).unwrap_err()
+        tls.for_hosts(Vec::new()).and_then(|tls| tls.server_config(auth, "TLSv1.3").map(drop)).unwrap_err()
     };
     let mixed = Identity::from_pem(one.certificate_pem(), two.key_pem());
     assert!(refused(mixed.into(), ClientAuth::None).contains("certificate and key"));
@@ -63,7 +63,9 @@ fn bad_certificates_and_keys_are_named() {
     let no_ca = refused(one.clone().into(), ClientAuth::Required);
     assert_eq!(no_ca, "give the authority that clients' certificates must come from");
     let with_ca = ServerTls::from(one).client_ca_pem(other.ca_pem());
-    assert!(with_ca.for_hosts(Vec::new()).unwrap().server_config(ClientAuth::Required).is_ok());
+    assert!(
+        with_ca.for_hosts(Vec::new()).unwrap().server_config(ClientAuth::Required, "TLSv1.2,TLSv1.3").is_ok()
+    );
 }
 
 #[test]
