@@ -214,7 +214,7 @@ async fn serve_one<R: Served>(
         None => {
             let (response, spent) = measured(handle(&ctx, request)).await;
             if ctx.api.throttles_since().is_some() {
-                ctx.throttle = ctx.charge_time(spent);
+                ctx.throttle = ctx.charge_time(spent).max(ctx.throttle_mutations());
             }
             response
         }

@@ -40,11 +40,26 @@ pub(crate) async fn create(ctx: &RequestContext, mut request: CreateTopicsReques
         } else {
             may_create(ctx, &name)
                 .and_then(|()| new_topic(topic))
+                .and_then(|new| {
+                    if !request.validate_only {
+                        ctx.charge_mutations(partitions_of(ctx, &new))?;
+                    }
+                    Ok(new)
+                })
                 .and_then(|new| ctx.shared.controller.create_topic(new, request.validate_only))
         };
         results.push(created(ctx, name, outcome));
     }
     CreateTopicsResponse::default().with_topics(results)
+}
+
+/// How many partitions a topic is to have.
+fn partitions_of(ctx: &RequestContext, new: &NewTopic) -> usize {
+    let asked = new.assignment.as_ref().map(Vec::len);
+    asked.unwrap_or_else(|| {
+        let partitions = new.partitions.unwrap_or_else(|| ctx.image().configs.number("num.partitions"));
+        usize::try_from(partitions).unwrap_or_default()
+    })
 }
 
 fn may_create(ctx: &RequestContext, name: &str) -> Result<(), Refusal> {
@@ -199,6 +214,9 @@ fn delete_one(
         let unknown = by_name && describable.is_ok() && ctx.image().topic(&name).is_none();
         return Err(if unknown { ErrorCode::UNKNOWN_TOPIC_OR_PARTITION } else { code }.into());
     }
+    if let Some(topic) = ctx.image().topic(&name) {
+        ctx.charge_mutations(topic.partitions.len())?;
+    }
     let deleted = ctx.shared.controller.delete_topic(&name).map_err(|mut refusal| {
         // Clients older than this do not know the code.
         if refusal.code == ErrorCode::TOPIC_DELETION_DISABLED && ctx.version < 3 {
@@ -235,7 +253,17 @@ pub(crate) async fn create_partitions(
                 let ids = assignments.into_iter().map(|one| one.broker_ids.iter().map(|id| id.0).collect());
                 ids.collect()
             });
-            ctx.authorize_topic(AclOperation::Alter, &name).map_err(Refusal::from).and_then(|()| {
+            let allowed = ctx.authorize_topic(AclOperation::Alter, &name).and_then(|()| {
+                let now = ctx.image().topic(&name).map_or(0, |topic| topic.partitions.len());
+                let added = usize::try_from(count).unwrap_or_default().saturating_sub(now);
+                // What does not exist, or does not grow, is refused for that.
+                if request.validate_only || now == 0 || added == 0 {
+                    Ok(())
+                } else {
+                    ctx.charge_mutations(added)
+                }
+            });
+            allowed.map_err(Refusal::from).and_then(|()| {
                 ctx.shared.controller.create_partitions(&name, count, replicas, request.validate_only)
             })
         };

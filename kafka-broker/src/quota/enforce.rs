@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
+use kafka_wire::api::Api;
+use kafka_wire::error_code::ErrorCode;
 use tokio::time::Instant;
 
 use super::limits::{Kind, Sharers};
-use super::rate::{Rate, Windows};
+use super::rate::{Bucket, Rate, Windows};
 use crate::config::BrokerConfigs;
 use crate::shared::RequestContext;
 
@@ -22,12 +24,18 @@ pub(crate) struct Charges {
     windows: Windows,
     /// Guards the rates, for as long as one is changed.
     rates: Mutex<HashMap<(Kind, Sharers), Rate>>,
+    /// Guards the tokens for changes of partitions; they are few, as few clients change any.
+    mutations: Mutex<HashMap<Sharers, Bucket>>,
 }
 
 impl Charges {
     pub(crate) fn new(configs: &BrokerConfigs) -> Self {
         let size = Duration::from_secs(configs.number("quota.window.size.seconds"));
-        Self { windows: Windows { size, count: configs.number("quota.window.num") }, rates: Mutex::default() }
+        Self {
+            windows: Windows { size, count: configs.number("quota.window.num") },
+            rates: Mutex::default(),
+            mutations: Mutex::default(),
+        }
     }
 
     /// Notes what is used, and says how long that takes to come within the limit.
@@ -41,6 +49,17 @@ impl Charges {
         rate.excess(limit, now, self.windows)
     }
 
+    /// Takes tokens for changes of partitions, and says how long the client has to stay away.
+    fn mutate(&self, sharers: Sharers, limit: f64, partitions: f64) -> Duration {
+        let now = Instant::now();
+        let mut buckets = self.mutations.lock().unwrap_or_else(PoisonError::into_inner);
+        if buckets.len() >= MANY && !buckets.contains_key(&sharers) {
+            buckets.retain(|_, bucket| !bucket.is_full_at(now));
+        }
+        let bucket = buckets.entry(sharers).or_insert_with(|| Bucket::new(limit, now, self.windows));
+        bucket.take(partitions, limit, now, self.windows)
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<(Kind, Sharers), Rate>> {
         self.rates.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -49,7 +68,7 @@ impl Charges {
 impl RequestContext {
     /// The bytes of a Produce request, and the time it took: how long its client has to stay away.
     pub(crate) fn charge_produce(&self, bytes: usize) -> Duration {
-        self.charge(Kind::Produce, bytes_of(bytes))
+        self.charge(Kind::Produce, number(bytes))
     }
 
     /// Counts the time that was spent on this request, and says how long its client has to stay away: one window at most.
@@ -61,7 +80,7 @@ impl RequestContext {
     /// Counts fetched bytes, and says how long the client has to stay away; then it gets none of them, and they are not
     /// counted.
     pub(crate) fn charge_fetch(&self, bytes: usize) -> Duration {
-        let excess = self.charge(Kind::Fetch, bytes_of(bytes));
+        let excess = self.charge(Kind::Fetch, number(bytes));
         if !excess.is_zero() {
             self.refund_fetch(bytes);
         }
@@ -70,7 +89,37 @@ impl RequestContext {
 
     /// Takes back what was counted for bytes that the client does not get.
     pub(crate) fn refund_fetch(&self, bytes: usize) {
-        self.charge(Kind::Fetch, -bytes_of(bytes));
+        self.charge(Kind::Fetch, -number(bytes));
+    }
+
+    /// Whether the client may create or delete so many partitions now; they are counted if it may. As in Kafka, versions
+    /// that do not know the code may, and are throttled.
+    pub(crate) fn charge_mutations(&self, partitions: usize) -> Result<(), ErrorCode> {
+        let strict_since = match self.api {
+            Api::CreateTopics => 6,
+            Api::DeleteTopics => 5,
+            _ => 3,
+        };
+        if self.version >= strict_since && !self.mutation_debt(0).is_zero() {
+            return Err(ErrorCode::THROTTLING_QUOTA_EXCEEDED);
+        }
+        self.mutation_debt(partitions);
+        Ok(())
+    }
+
+    /// How long the client has to stay away for the partitions that it created and deleted.
+    pub(crate) fn throttle_mutations(&self) -> Duration {
+        match self.api {
+            Api::CreateTopics | Api::DeleteTopics | Api::CreatePartitions => self.mutation_debt(0),
+            _ => Duration::ZERO,
+        }
+    }
+
+    fn mutation_debt(&self, partitions: usize) -> Duration {
+        let Some((sharers, limit)) = self.limit(Kind::Mutation) else { return Duration::ZERO };
+        // Kafka's controller counts for the whole cluster.
+        let Some(node) = self.shared.nodes.values().next() else { return Duration::ZERO };
+        node.charges.mutate(sharers, limit, number(partitions))
     }
 
     /// What can be fetched at once without certain throttling: a client that always asked for more would never get any.
@@ -99,9 +148,9 @@ impl RequestContext {
     }
 }
 
-fn bytes_of(bytes: usize) -> f64 {
+fn number(count: usize) -> f64 {
     // Exact up to 2^53.
-    bytes as f64
+    count as f64
 }
 
 /// Runs `work`, and tells how long it was worked on: the time that it waited for something does not count.

@@ -33,6 +33,8 @@ pub(crate) enum Kind {
     Fetch,
     /// The time that requests are worked on, in percent of one thread.
     Request,
+    /// Partitions created and deleted a second.
+    Mutation,
 }
 
 impl Kind {
@@ -41,6 +43,7 @@ impl Kind {
             Self::Produce => "producer_byte_rate",
             Self::Fetch => "consumer_byte_rate",
             Self::Request => "request_percentage",
+            Self::Mutation => "controller_mutation_rate",
         }
     }
 }

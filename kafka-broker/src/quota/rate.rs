@@ -67,3 +67,41 @@ impl Rate {
         (elapsed + windows.size * missing).max(Duration::from_millis(1))
     }
 }
+
+/// Tokens that come at a rate and are saved up over all windows, for what is done in bursts. Debt is possible: whoever has
+/// a token left may do something large.
+#[derive(Debug)]
+pub(super) struct Bucket {
+    tokens: f64,
+    filled: Instant,
+    /// When it is full again, if nobody takes any.
+    full: Instant,
+}
+
+impl Bucket {
+    /// A full one.
+    pub(super) fn new(limit: f64, now: Instant, windows: Windows) -> Self {
+        Self { tokens: Self::most(limit, windows), filled: now, full: now }
+    }
+
+    /// Takes tokens, and says how long it takes until there is no debt.
+    pub(super) fn take(&mut self, tokens: f64, limit: f64, now: Instant, windows: Windows) -> Duration {
+        let come = now.duration_since(self.filled).as_secs_f64() * limit;
+        self.tokens = (self.tokens + come).min(Self::most(limit, windows)) - tokens;
+        self.filled = now;
+        let missing = (Self::most(limit, windows) - self.tokens) / limit;
+        let refill = Duration::try_from_secs_f64(missing).unwrap_or(Duration::MAX);
+        self.full = now.checked_add(refill).unwrap_or(self.full);
+        let debt = (-self.tokens / limit).max(0.0);
+        Duration::try_from_secs_f64(debt).unwrap_or(Duration::MAX)
+    }
+
+    /// Whether it is as if it were new.
+    pub(super) fn is_full_at(&self, now: Instant) -> bool {
+        now >= self.full
+    }
+
+    fn most(limit: f64, windows: Windows) -> f64 {
+        limit * f64::from(windows.count) * windows.size.as_secs_f64()
+    }
+}

@@ -310,3 +310,35 @@ async fn who_keeps_the_broker_busy_stays_away_for_a_window_at_most() {
         assert_eq!(start.elapsed().as_secs(), second);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_changes_too_many_partitions_is_refused_until_there_are_tokens_again() {
+    use kafka_wire::messages::create_topics_request::CreatableTopic;
+    use kafka_wire::messages::{CreateTopicsRequest, DeleteTopicsRequest, TopicName};
+    let cluster = memory_cluster(1, "t", 1, 1).await;
+    let mut wire = Wire::to(&cluster, 1);
+    // Eleven seconds' worth can be saved up.
+    limit(&mut wire, "controller_mutation_rate", 2.0).await;
+    let create = |name: &str, partitions| {
+        let topic =
+            CreatableTopic::default().with_name(TopicName(text(name))).with_num_partitions(partitions);
+        CreateTopicsRequest::default().with_topics(vec![topic.with_replication_factor(1)])
+    };
+    let start = Instant::now();
+    let made = wire.call(6, create("a", 32)).await;
+    assert_eq!(ErrorCode(made.topics[0].error_code), ErrorCode::NONE, "there were tokens when it came");
+    assert_eq!((made.throttle_time_ms, start.elapsed()), (5000, Duration::ZERO), "ten tokens of debt");
+    // Somebody else with the same quota does not wait, and is refused.
+    let mut other = Wire::to(&cluster, 1);
+    let refused = other.call(6, create("b", 1)).await;
+    assert_eq!(ErrorCode(refused.topics[0].error_code), ErrorCode::THROTTLING_QUOTA_EXCEEDED);
+    assert!(refused.throttle_time_ms > 0);
+    assert!(cluster.shared().image().topic("b").is_none());
+    let mut old = Wire::to(&cluster, 1);
+    let made = old.call(5, create("c", 2)).await;
+    assert_eq!((ErrorCode(made.topics[0].error_code), made.throttle_time_ms), (ErrorCode::NONE, 6000));
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let gone =
+        wire.call(5, DeleteTopicsRequest::default().with_topic_names(vec![TopicName(text("c"))])).await;
+    assert_eq!(ErrorCode(gone.responses[0].error_code), ErrorCode::NONE, "the debt is paid");
+}
