@@ -40,6 +40,8 @@ mod wire_test;
 #[cfg(test)]
 mod wire_traps;
 
+#[doc(hidden)]
+pub use acl::acls_allow;
 pub use acl::{Acl, ResourcePattern};
 pub use builder::{ClusterBuilder, StartError};
 pub use cluster::{ChangeError, Cluster};

@@ -17,7 +17,8 @@ use super::check::Access;
 use super::{Acl, ResourcePattern};
 use crate::router::ROUTES;
 use crate::testing::Bench;
-use crate::wire_test::{batch_of, fetch_body, fetch_request, produce_body};
+use crate::wire_test::{Wire, batch_of, fetch_body, fetch_request, produce_body};
+use crate::{Cluster, SaslMechanism};
 
 const ALICE: &str = "User:alice";
 const TOPIC: ErrorCode = ErrorCode::TOPIC_AUTHORIZATION_FAILED;
@@ -738,4 +739,37 @@ async fn whoever_may_write_to_some_topic_may_do_so_idempotently() {
     assert_eq!(init().await, ErrorCode::NONE);
     alice.acls([Acl::deny(ALICE, Write, ResourcePattern::topic("te").prefixed())]);
     assert_eq!(init().await, CLUSTER);
+}
+
+/// The whole way: SASL says who it is, the listener tells the handlers, and the builder's lists decide.
+#[tokio::test(start_paused = true)]
+async fn the_user_of_a_sasl_connection_is_the_principal_of_its_lists() {
+    let builder = Cluster::builder().transport_memory().sasl([SaslMechanism::Plain]).topic("t", 1, 1);
+    let builder = builder.user("alice", "secret").user("bob", "hidden").user("root", "toor");
+    let builder =
+        builder.super_user("User:root").acl(Acl::allow(ALICE, Describe, ResourcePattern::topic("t")));
+    let cluster = builder.start().await.unwrap();
+    for (token, expected) in [
+        (&b"\0alice\0secret"[..], ErrorCode::NONE),
+        (&b"\0bob\0hidden"[..], TOPIC),
+        (&b"\0root\0toor"[..], ErrorCode::NONE),
+    ] {
+        let mut wire = Wire::to(&cluster, 1);
+        let handshake = wire.call(1, SaslHandshakeRequest::default().with_mechanism("PLAIN".into())).await;
+        assert_eq!(handshake.error_code, 0);
+        let token = SaslAuthenticateRequest::default().with_auth_bytes(Bytes::from_static(token));
+        assert_eq!(wire.call(2, token).await.error_code, 0);
+        let topic = metadata_request::MetadataRequestTopic::default().with_name(Some(t()));
+        let told = wire.call(9, MetadataRequest::default().with_topics(Some(vec![topic]))).await;
+        assert_eq!(ErrorCode(told.topics[0].error_code), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_cannot_be_one_is_named_at_the_start() {
+    let pattern = ResourcePattern::new(kafka_wire::acl::ResourceType::Cluster, "mine");
+    let builder = Cluster::builder().transport_memory().acl(Acl::allow(ALICE, Alter, pattern));
+    let error = builder.start().await.unwrap_err().to_string();
+    assert!(error.starts_with("acl = Allow User:alice from * Alter on Cluster:Literal:mine: "), "{error}");
+    assert!(error.contains("kafka-cluster"), "{error}");
 }

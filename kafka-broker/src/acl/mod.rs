@@ -161,6 +161,24 @@ impl Acl {
     }
 }
 
+/// Whether these lists, and nothing else, let a principal at an address do something: for the fuzz target that asks a plain
+/// model as well.
+#[doc(hidden)]
+#[must_use]
+pub fn acls_allow(
+    acls: impl IntoIterator<Item = Acl>,
+    principal: &str,
+    host: std::net::IpAddr,
+    operation: AclOperation,
+    resource_type: ResourceType,
+    name: &str,
+) -> bool {
+    let authorizer = Authorizer { acls: AclSet::new(acls.into_iter().collect()), ..Authorizer::default() };
+    let principal = crate::principal::Principal::parse(principal);
+    let who = Requester { principal: &principal, host: host.to_canonical() };
+    authorizer.allows(who, operation, resource_type, name)
+}
+
 impl fmt::Display for Acl {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { pattern, principal, host, operation, permission } = self;
