@@ -206,3 +206,142 @@ impl AsyncWrite for Tapped {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+#[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use rustls_pki_types::PrivateKeyDer;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+    use tokio::task::JoinHandle;
+    use tokio_rustls::server::TlsStream;
+
+    use super::*;
+
+    /// Counts what is asked of a stream.
+    struct Counted {
+        stream: DuplexStream,
+        counts: Arc<Counts>,
+    }
+
+    #[derive(Default)]
+    struct Counts {
+        reads: AtomicUsize,
+        writes: AtomicUsize,
+        written: AtomicUsize,
+    }
+
+    impl AsyncRead for Counted {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+            self.counts.reads.fetch_add(1, Ordering::Relaxed);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Counted {
+        fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.poll_write_vectored(cx, &[io::IoSlice::new(bytes)])
+        }
+
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            bytes: &[io::IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bytes))?;
+            self.counts.writes.fetch_add(1, Ordering::Relaxed);
+            self.counts.written.fetch_add(written, Ordering::Relaxed);
+            Poll::Ready(Ok(written))
+        }
+
+        fn is_write_vectored(&self) -> bool {
+            true
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_flush(cx)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_shutdown(cx)
+        }
+    }
+
+    /// An encrypted stream, what is counted below it, and the peer's end.
+    async fn connected() -> (BoxStream, Arc<Counts>, TlsStream<DuplexStream>) {
+        let signed = rcgen::generate_simple_self_signed(["broker".to_owned()]).unwrap();
+        let key = PrivateKeyDer::Pkcs8(signed.signing_key.serialize_der().into());
+        let server = rustls::ServerConfig::builder_with_provider(super::super::provider::provider().unwrap())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![signed.cert.der().clone()], key)
+            .unwrap();
+        let (near, far) = tokio::io::duplex(1 << 20);
+        let accepting: JoinHandle<_> =
+            tokio::spawn(tokio_rustls::TlsAcceptor::from(Arc::new(server)).accept(far).into_future());
+        let counts = Arc::new(Counts::default());
+        let connector = TlsConnector::new(&Tls::roots_pem(signed.cert.pem())).unwrap();
+        let stream = Counted { stream: near, counts: counts.clone() };
+        let address = NodeAddress::new("broker", 9093);
+        let stream = connector.connect(&address, Box::new(stream)).await.unwrap();
+        (stream, counts, accepting.await.unwrap().unwrap())
+    }
+
+    const SENT: usize = 4 << 20;
+
+    #[tokio::test]
+    async fn many_small_pieces_become_few_writes_of_full_records() {
+        let (mut stream, counts, mut peer) = connected().await;
+        assert!(stream.is_write_vectored());
+        let (writes, written) =
+            (counts.writes.load(Ordering::Relaxed), counts.written.load(Ordering::Relaxed));
+        let reading = tokio::spawn(async move { peer.read_exact(&mut vec![0; SENT]).await.map(|_| peer) });
+        // As a produce request of small batches: 64 pieces of 1 KiB at a time.
+        let piece = [7; 1024];
+        let slices = [io::IoSlice::new(&piece); 64];
+        let mut sent = 0;
+        while sent < SENT {
+            let count = SENT.div_ceil(1024) - sent / 1024;
+            let slices = &slices[..count.min(64)];
+            sent += std::future::poll_fn(|cx| Pin::new(&mut stream).poll_write_vectored(cx, slices))
+                .await
+                .unwrap();
+        }
+        stream.flush().await.unwrap();
+        reading.await.unwrap().unwrap();
+        let written = counts.written.load(Ordering::Relaxed) - written;
+        // 22 bytes for each record of 16 KiB.
+        assert!(written >= sent && written - sent < sent / 400, "{written} bytes for {sent}");
+        let writes = counts.writes.load(Ordering::Relaxed) - writes;
+        assert!(writes <= SENT / (32 * 1024), "{writes} writes");
+    }
+
+    #[tokio::test]
+    async fn much_is_read_at_once() {
+        let (mut stream, counts, mut peer) = connected().await;
+        let reads = counts.reads.load(Ordering::Relaxed);
+        peer.write_all(&[7; 1 << 19]).await.unwrap();
+        peer.flush().await.unwrap();
+        stream.read_exact(&mut vec![0; 1 << 19]).await.unwrap();
+        let reads = counts.reads.load(Ordering::Relaxed) - reads;
+        assert!(reads <= (1 << 19) / (32 * 1024), "{reads} reads");
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_ends_without_goodbye_is_an_error_and_with_it_is_an_end() {
+        let (mut stream, _, peer) = connected().await;
+        drop(peer);
+        let error = stream.read(&mut [0; 8]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        let (mut stream, _, mut peer) = connected().await;
+        peer.shutdown().await.unwrap();
+        assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
+    }
+}
