@@ -6,7 +6,7 @@ use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -445,6 +445,9 @@ impl Driver {
         for Queued { answer, .. } in self.queued.drain(..) {
             let _ = answer.send(Err(reason.clone()));
         }
+        // TLS says goodbye, so that the broker knows that nobody has cut the connection off. If the socket takes nothing
+        // now, it goes without.
+        let _ = Pin::new(&mut self.stream).poll_shutdown(&mut Context::from_waker(Waker::noop()));
     }
 
     fn protocol(&self, source: ProtocolError) -> Error {

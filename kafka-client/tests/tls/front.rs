@@ -12,7 +12,7 @@ use rustls::ServerConfig;
 use rustls::server::WebPkiClientVerifier;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::io::{DuplexStream, copy_bidirectional};
+use tokio::io::{AsyncWriteExt as _, DuplexStream, copy};
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
@@ -71,6 +71,8 @@ pub(crate) struct Seen {
     /// The name that was asked for.
     pub(crate) names: Vec<Option<String>>,
     pub(crate) client_certificates: usize,
+    /// Connections that the client has ended with a goodbye, and without.
+    pub(crate) ended: (usize, usize),
 }
 
 impl Listener {
@@ -90,7 +92,7 @@ impl Listener {
             let (listener, mut brokers) = (listener.clone(), brokers.clone());
             async move {
                 let acceptor = TlsAcceptor::from(listener.config.lock().unwrap().clone());
-                let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                let Ok(stream) = acceptor.accept(stream).await else { return };
                 let session = stream.get_ref().1;
                 let mut seen = listener.seen();
                 seen.resumed.push(session.handshake_kind() == Some(rustls::HandshakeKind::Resumed));
@@ -98,8 +100,15 @@ impl Listener {
                 seen.names.push(session.server_name().map(str::to_owned));
                 seen.client_certificates += usize::from(session.peer_certificates().is_some());
                 *listener.seen.lock().unwrap() = seen;
-                if let Ok(mut broker) = brokers.call(address).await {
-                    let _ = copy_bidirectional(&mut stream, &mut broker).await;
+                if let Ok(broker) = brokers.call(address).await {
+                    let (mut from_broker, mut to_broker) = tokio::io::split(broker);
+                    let (mut from_client, mut to_client) = tokio::io::split(stream);
+                    tokio::spawn(async move { copy(&mut from_broker, &mut to_client).await });
+                    let said_goodbye = copy(&mut from_client, &mut to_broker).await.is_ok();
+                    let _ = to_broker.shutdown().await;
+                    let ended = &mut listener.seen.lock().unwrap().ended;
+                    ended.0 += usize::from(said_goodbye);
+                    ended.1 += usize::from(!said_goodbye);
                 }
             }
         })

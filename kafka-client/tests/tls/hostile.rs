@@ -183,3 +183,75 @@ async fn a_connection_that_is_cut_in_the_handshake_is_tried_again() {
     let error = first_failure(peer, Some(Tls::roots_pem(authority.pem))).await;
     assert!(matches!(error.kind(), ErrorKind::Disconnected { .. }) && error.is_retriable(), "{error:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_that_is_refused_is_not_asked_for_in_a_loop() {
+    let connections = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(server(&self_signed(HOSTS))));
+    let counting = connections.clone();
+    let peer = Front::script(move |stream| {
+        counting.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let acceptor = acceptor.clone();
+        async move {
+            let _ = acceptor.accept(stream).await;
+        }
+    });
+    let tls = Tls::roots_pem(Authority::new("ca").pem);
+    let client = Client::builder("broker-1:9093").connector(peer).tls(tls).seed(7).build().unwrap();
+    let began = tokio::time::Instant::now();
+    let mut answers = 0;
+    while began.elapsed() < Duration::from_secs(60) {
+        let call = client.request(kafka_client::raw::Route::Any).send(|_| Ok(MetadataRequest::default()));
+        let error = innermost(call.await.err().unwrap());
+        assert_eq!(problem(&error), &TlsProblem::UnknownIssuer);
+        assert!(error.is_fatal());
+        answers += 1;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(began.elapsed() < Duration::from_secs(70), "{:?}", began.elapsed());
+    let connections = connections.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(answers > 50 && connections <= 5, "{answers} answers, {connections} connections");
+}
+
+#[tokio::test]
+async fn garbage_after_the_handshake_ends_the_connection_and_what_is_in_flight() {
+    let cluster = cluster().await;
+    let authority = Authority::new("ca");
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(server(&authority.issue(HOSTS))));
+    for (garbage, is_goodbye) in
+        [(&[0x17, 3, 3, 0, 32][..], false), (b"HTTP/1.1 400 Bad Request", false), (b"", true)]
+    {
+        let (acceptor, brokers) = (acceptor.clone(), cluster.connector());
+        let peer = Front::new(move |address, stream| {
+            let (acceptor, mut brokers) = (acceptor.clone(), brokers.clone());
+            async move {
+                let mut stream = acceptor.accept(stream).await.unwrap();
+                let mut broker = tower_service::Service::call(&mut brokers, address).await.unwrap();
+                // The answer to ApiVersions, then bytes that were never encrypted.
+                let mut question = [0; 256];
+                let count = stream.read(&mut question).await.unwrap();
+                broker.write_all(&question[..count]).await.unwrap();
+                let mut answer = vec![0; 64 * 1024];
+                let count = broker.read(&mut answer).await.unwrap();
+                stream.write_all(&answer[..count]).await.unwrap();
+                stream.flush().await.unwrap();
+                let _ = stream.read(&mut question).await;
+                if is_goodbye {
+                    stream.shutdown().await.unwrap();
+                } else {
+                    let (raw, _) = stream.get_mut();
+                    raw.write_all(garbage).await.unwrap();
+                    raw.write_all(&[0; 64]).await.unwrap();
+                }
+                let _ = stream.read(&mut question).await;
+            }
+        });
+        let builder = Client::builder(cluster.bootstrap()).connector(peer).seed(7);
+        let client = builder.tls(Tls::roots_pem(authority.pem.clone())).build().unwrap();
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
+        let call = client.request(kafka_client::raw::Route::Any).deadline(deadline);
+        let error = innermost(call.send(|_| Ok(MetadataRequest::default())).await.err().unwrap());
+        assert!(matches!(error.kind(), ErrorKind::Disconnected { .. }) && error.is_retriable(), "{error:?}");
+        drop(client);
+    }
+}

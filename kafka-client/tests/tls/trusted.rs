@@ -119,3 +119,21 @@ async fn what_is_dangerous_has_to_be_called_so() {
     let anything = Tls::dangerous_accept_any_certificate();
     connect(&cluster, of_nobody.before(&cluster), anything).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_client_that_goes_says_goodbye_on_every_connection() {
+    let cluster = cluster().await;
+    let authority = Authority::new("ca");
+    let listener = Listener::new(server(&authority.issue(HOSTS)));
+    let client = connect(&cluster, listener.before(&cluster), Tls::roots_pem(authority.pem)).await.unwrap();
+    let owner = client.owner();
+    client.connection(1, kafka_client::raw::Lane::Produce, &owner).await.unwrap();
+    drop((owner, client));
+    let all = async {
+        while listener.seen().ended.0 + listener.seen().ended.1 < listener.seen().resumed.len() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), all).await.unwrap();
+    assert_eq!(listener.seen().ended, (listener.seen().resumed.len(), 0));
+}
