@@ -266,8 +266,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             Ok(Reply::Nothing(mute)) => {
                 self.log(logged, Outcome::NotExpected);
-                sleep(mute).await;
-                Ok(())
+                self.mute(mute).await
             }
             Ok(Reply::Close) => {
                 self.log(logged, Outcome::Closed);
@@ -355,11 +354,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.stream.shutdown().await?;
             return Err(End::Fault);
         }
-        if !mute.is_zero() {
-            // The client was told to stay away; one that does not is not heard (KIP-219).
-            sleep(mute).await;
+        self.mute(mute).await
+    }
+
+    /// The client was told to stay away; one that does not is not heard (KIP-219). Kafka would not notice either that it is
+    /// gone, which may be long before the end of a throttle time.
+    async fn mute(&mut self, time: Duration) -> Result<(), End> {
+        if time.is_zero() {
+            return Ok(());
         }
-        Ok(())
+        tokio::select! {
+            biased;
+            () = sleep(time) => Ok(()),
+            gone = self.until_closed() => Err(gone),
+        }
     }
 
     fn log(&self, at: LogPosition, outcome: Outcome) {

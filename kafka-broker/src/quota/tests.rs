@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::limits::{Kind, Quotas};
 use super::rate::{Rate, Windows};
 use super::{Entity, Part};
+use crate::cluster::Cluster;
 use crate::testing::Bench;
 use crate::wire_test::{Wire, batch_of, fetch_request, memory_cluster, named};
 
@@ -341,4 +342,17 @@ async fn who_changes_too_many_partitions_is_refused_until_there_are_tokens_again
     let gone =
         wire.call(5, DeleteTopicsRequest::default().with_topic_names(vec![TopicName(text("c"))])).await;
     assert_eq!(ErrorCode(gone.responses[0].error_code), ErrorCode::NONE, "the debt is paid");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttled_client_that_goes_away_leaves_nothing_behind() {
+    let cluster = memory_cluster(1, "t", 1, 1).await;
+    let mut wire = Wire::to(&cluster, 1);
+    limit(&mut wire, "producer_byte_rate", 1.0).await;
+    wire.produce(9, -1, named("t"), &[(0, batch())]).await;
+    assert_eq!(cluster.snapshot().brokers[0].connections, 1);
+    drop(wire);
+    // Its throttle time is a quarter of an hour.
+    let gone = |cluster: &Cluster| cluster.snapshot().brokers[0].connections == 0;
+    cluster.wait_until(Duration::from_secs(60), gone).await.unwrap();
 }
