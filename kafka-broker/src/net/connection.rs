@@ -26,6 +26,8 @@ use crate::shared::{RequestContext, Shared};
 
 /// How long a frame may take from its first byte to its last.
 const FRAME_TIME: Duration = Duration::from_secs(30);
+/// How long the end of a TLS stream may take to be written.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// How much is read at a time from a client that sends a lot, and how much of its next requests while one is served.
 const READ: usize = 256 * 1024;
 /// A read of this size means that a client sends a lot.
@@ -95,6 +97,12 @@ pub(super) async fn serve<S>(
             tracing::warn!(broker = slot.node.id, connection = slot.connection, peer = ?slot.peer, "closed: {end}");
         }
         _ => tracing::debug!(broker = slot.node.id, connection = slot.connection, "closed: {end}"),
+    }
+    let has_tls =
+        connection.shared.listeners.get(slot.listener).is_some_and(|listener| listener.tls.is_some());
+    if has_tls && !matches!(end, End::Fault) {
+        // Tells the client that nothing was cut off; one that does not take it is not waited for.
+        let _ = timeout_at(Instant::now() + GOODBYE, connection.stream.shutdown()).await;
     }
 }
 

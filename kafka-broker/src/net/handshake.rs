@@ -35,6 +35,14 @@ where
     };
     let stream = match timeout_at(until, TlsAcceptor::from(tls).accept(stream)).await {
         Err(_) => return refused(&format_args!("it was not complete after {limit} ms")),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            tracing::debug!(
+                broker = slot.node.id,
+                connection = slot.connection,
+                "gone before the TLS handshake"
+            );
+            return;
+        }
         Ok(Err(error)) => return refused(&reason(&error)),
         Ok(Ok(stream)) => stream,
     };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use kafka_wire::api::Api;
 use kafka_wire::error_code::ErrorCode;
 use kafka_wire::fetch::{FetchPartition, TopicRef};
 use kafka_wire::messages::{
@@ -17,6 +18,7 @@ use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::fault::on;
 use crate::tls::chain;
 use crate::wire_test::{Wire, batch_of, fetch_request, named};
 use crate::{CertificateSpec, ClientAuth, Cluster, Identity, ListenerSpec, ServerTls, TestCa};
@@ -272,6 +274,24 @@ async fn both_versions_of_tls_are_spoken_unless_one_is_not_enabled() {
         let wire = connect(&cluster, "SSL", &client(&ca, None)).await.unwrap();
         assert_eq!(wire.stream.get_ref().1.protocol_version(), Some(expected));
     }
+}
+
+#[tokio::test]
+async fn a_connection_that_the_broker_closes_says_so_inside_tls() {
+    let ca = TestCa::new();
+    let cluster = Cluster::builder().transport_memory().tls(&ca).start().await.unwrap();
+    let tls = client(&ca, None);
+    let mut wire = connect(&cluster, "SSL", &tls).await.unwrap();
+    wire.stream.write_all(&[0xff; 8]).await.unwrap();
+    wire.stream.flush().await.unwrap();
+    let mut rest = Vec::new();
+    assert_eq!(wire.stream.read_to_end(&mut rest).await.unwrap(), 0);
+    // A fault is no such end: the stream is cut.
+    let _cut = cluster.fault(on(Api::Metadata)).close();
+    let mut wire = connect(&cluster, "SSL", &tls).await.unwrap();
+    wire.send(1, &MetadataRequest::default()).await;
+    let error = wire.stream.read_to_end(&mut rest).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
 }
 
 #[tokio::test]
