@@ -5,6 +5,7 @@ mod hostile;
 mod layers;
 mod lifetime;
 mod pipelining;
+mod sasl;
 mod tcp;
 mod throttling;
 
