@@ -366,6 +366,19 @@ impl Outbox {
         }
     }
 
+    /// Fails what waits for a node, or everything, because no broker will take it from this client.
+    pub(crate) fn refuse(&mut self, error: &kafka_client::Error, node: Option<NodeId>, now: Instant) {
+        for number in 0..self.partitions.len() {
+            if let Some(partition) = &mut self.partitions[number]
+                && (node.is_none() || partition.leader == node)
+            {
+                partition.refuse(error, &self.memory);
+                partition.publish_load();
+                self.consider(number as u32, now);
+            }
+        }
+    }
+
     /// Whether an answer is waited for.
     pub(crate) fn is_on_wire(&self, slot: u32, sequence: Sequence) -> bool {
         match self.partitions.get(slot as usize) {

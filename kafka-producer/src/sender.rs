@@ -237,6 +237,9 @@ impl Sender {
             }
             Err(error) => {
                 tracing::warn!(%error, "the producer has no id yet");
+                if is_refusal(&error) {
+                    self.outbox.refuse(&error, None, now);
+                }
                 self.outbox.note_failure(&Error::not_sent(ErrorKind::Client(error)), None);
                 let delay = self.identity_backoff.next(&mut self.random);
                 self.ask_for_identity(delay);
@@ -370,6 +373,10 @@ impl Sender {
             Err(error) => {
                 tracing::debug!(node = id, %error, "no produce connection");
                 node.link = Link::Closed(Some(now + node.backoff.next(&mut self.random)));
+                if is_refusal(&error) {
+                    self.outbox.refuse(&error, Some(id), now);
+                    return;
+                }
                 let error = Error::not_sent(ErrorKind::Client(error));
                 self.outbox.note_failure(&error, Some(id));
                 self.client.refresher().request("a leader cannot be reached");
@@ -525,6 +532,14 @@ fn is_final(error: &kafka_client::Error) -> bool {
         ClientErrorKind::UnsupportedVersion { .. } | ClientErrorKind::Closed => true,
         _ => false,
     }
+}
+
+/// Whether brokers will have nothing to do with this client until somebody changes something. What it is to send is not
+/// kept waiting for that.
+fn is_refusal(error: &kafka_client::Error) -> bool {
+    let refuses =
+        matches!(error.kind(), ClientErrorKind::Authentication { .. } | ClientErrorKind::Tls { .. });
+    refuses && error.is_fatal()
 }
 
 async fn next_change(mut changes: watch::Receiver<u64>) -> Option<watch::Receiver<u64>> {

@@ -274,22 +274,36 @@ impl Partition {
         if self.open_since.is_some_and(is_expired) {
             self.seal();
         }
-        let id = &self.id;
+        let id = self.id.clone();
         let timed_out = |batch: &mut Batch| ErrorKind::DeliveryTimedOut {
             partition: id.clone(),
             after: timeout,
             attempts: batch.attempts,
             last: batch.last_error.take(),
         };
-        self.pipeline.expire(
-            |batch| is_expired(batch.created()),
-            |batch, fate| {
-                let kind = timed_out(batch);
-                batch.resolve(Outcome::Failed(Error::new(kind, fate)));
-            },
-        );
-        while let Some(mut batch) = self.waiting.pop_front_if(|batch| is_expired(batch.created())) {
-            let kind = timed_out(&mut batch);
+        self.give_up(|batch| is_expired(batch.created()), timed_out, memory);
+    }
+
+    /// Fails everything that was accepted so far, because no broker will take it.
+    pub(super) fn refuse(&mut self, error: &kafka_client::Error, memory: &Memory) {
+        self.collect();
+        self.seal();
+        self.give_up(|_| true, |_| ErrorKind::Client(error.clone()), memory);
+    }
+
+    /// Fails those batches, each with its fate.
+    fn give_up(
+        &mut self,
+        which: impl Fn(&Batch) -> bool,
+        why: impl Fn(&mut Batch) -> ErrorKind,
+        memory: &Memory,
+    ) {
+        self.pipeline.expire(&which, |batch, fate| {
+            let kind = why(batch);
+            batch.resolve(Outcome::Failed(Error::new(kind, fate)));
+        });
+        while let Some(mut batch) = self.waiting.pop_front_if(|batch| which(batch)) {
+            let kind = why(&mut batch);
             batch.fail(kind, Fate::NotWritten, memory);
         }
         if self.is_at_rest() {
