@@ -337,7 +337,11 @@ impl Cluster {
             let next = if is_bootstrapping { bootstraps.pop() } else { self.least_loaded(tried) };
             let Some(broker) = next else {
                 if is_bootstrapping || !may_rebootstrap {
-                    return Err(ErrorKind::NoBroker { last }.into());
+                    return Err(match last {
+                        // Told as it is: whoever waits for a broker waits in vain.
+                        Some(last) if matches!(last.kind(), ErrorKind::Authentication { .. }) => last,
+                        last => ErrorKind::NoBroker { last }.into(),
+                    });
                 }
                 is_bootstrapping = true;
                 continue;

@@ -12,5 +12,6 @@ mod groups;
 mod layers;
 mod partitions;
 mod produce;
+mod refused;
 mod transactions;
 mod virtual_time;
