@@ -73,7 +73,7 @@ impl TlsConnector {
     pub(crate) async fn connect(&self, address: &NodeAddress, stream: BoxStream) -> Result<BoxStream> {
         let name = match &self.server_name {
             Some(name) => name.clone(),
-            None => ServerName::try_from(address.host.to_string()).map_err(|_| {
+            None => ServerName::try_from(certified_host(&address.host).to_owned()).map_err(|_| {
                 let reason = "it is neither a host name nor an IP address".to_owned();
                 problem::error(address, TlsProblem::Other { reason }, None)
             })?,
@@ -145,6 +145,14 @@ impl Shared {
             }
         }
         loaded.config.clone()
+    }
+}
+
+/// A host as it stands in certificates: without the dot that ends an absolute name, and without an IPv6 zone.
+fn certified_host(host: &str) -> &str {
+    match host.split_once('%') {
+        Some((address, _zone)) if address.contains(':') => address,
+        _ => host.strip_suffix('.').unwrap_or(host),
     }
 }
 

@@ -53,11 +53,11 @@ async fn only_the_versions_that_were_asked_for_are_spoken() {
 }
 
 #[tokio::test]
-async fn a_certificate_is_checked_for_the_ip_address_that_was_dialled() {
+async fn a_certificate_is_checked_for_the_host_or_ip_address_that_was_dialled() {
     let authority = Authority::new("ca");
     let cluster = cluster().await;
-    let listener = Listener::new(server(&authority.issue(&["127.0.0.1", "::1"])));
-    for bootstrap in ["127.0.0.1:9093", "[::1]:9093"] {
+    let listener = Listener::new(server(&authority.issue(&["127.0.0.1", "::1", "fe80::1", "kafka.example"])));
+    for bootstrap in ["127.0.0.1:9093", "[::1]:9093", "[fe80::1%eth0]:9093", "kafka.example.:9093"] {
         let builder = Client::builder(bootstrap).connector(listener.before(&cluster));
         let client = builder.tls(Tls::roots_pem(authority.pem.clone())).build().unwrap();
         let before = listener.seen().versions.len();
