@@ -137,3 +137,32 @@ async fn a_client_that_goes_says_goodbye_on_every_connection() {
     tokio::time::timeout(Duration::from_secs(10), all).await.unwrap();
     assert_eq!(listener.seen().ended, (listener.seen().resumed.len(), 0));
 }
+
+#[tokio::test]
+async fn properties_in_javas_and_librdkafkas_words_reach_a_broker_over_mutual_tls() {
+    let ca = kafka_broker::TestCa::new();
+    let builder = Cluster::builder().brokers(1).tls(&ca).client_auth(kafka_broker::ClientAuth::Required);
+    let cluster = builder.start().await.unwrap();
+    let me = ca.client_certificate("alice");
+    let (chain, key) = (me.certificate_pem().to_owned(), me.key_pem().to_owned());
+    let java = [
+        ("ssl.truststore.type", "PEM"),
+        ("ssl.truststore.certificates", ca.ca_pem()),
+        ("ssl.keystore.type", "PEM"),
+        ("ssl.keystore.certificate.chain", &chain),
+        ("ssl.keystore.key", &key),
+    ];
+    let librdkafka = [("ssl.ca.pem", ca.ca_pem()), ("ssl.certificate.pem", &chain), ("ssl.key.pem", &key)];
+    let bootstrap = cluster.bootstrap();
+    let both = [("security.protocol", "SSL"), ("bootstrap.servers", bootstrap.as_str())];
+    for settings in [&java[..], &librdkafka[..]] {
+        let properties = settings.iter().chain(&both).copied().collect();
+        let (builder, report) = Client::from_properties(&properties);
+        report.check().unwrap();
+        let client = builder.connect().await.unwrap();
+        assert_eq!(client.metadata().brokers().len(), 1);
+    }
+    let properties = [java[0], java[1], both[0], both[1]].into_iter().collect();
+    let error = innermost(Client::from_properties(&properties).0.connect().await.unwrap_err());
+    assert_eq!(problem(&error), &TlsProblem::ClientCertificateRequired);
+}
