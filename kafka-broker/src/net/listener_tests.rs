@@ -11,7 +11,7 @@ use kafka_wire::messages::{
     ApiVersionsRequest, DescribeClusterRequest, FindCoordinatorRequest, MetadataRequest,
 };
 use rustls::crypto::ring;
-use rustls::{ClientConfig, ProtocolVersion, RootCertStore};
+use rustls::{AlertDescription, ClientConfig, ProtocolVersion, RootCertStore};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::time::{Instant, sleep};
@@ -215,6 +215,17 @@ async fn certificates_that_are_not_good_are_refused() {
         let refused = connect(&cluster, "SSL", &client(&ca, None)).await;
         assert!(refused.is_err(), "{name}");
     }
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_authority_is_refused_as_that() {
+    let (ca, other) = (TestCa::new(), TestCa::new());
+    let builder = Cluster::builder().transport_memory().tls(&ca).client_auth(ClientAuth::Required);
+    let cluster = builder.start().await.unwrap();
+    let refused = connect(&cluster, "SSL", &client(&ca, Some(&other.client_certificate("alice")))).await;
+    let error = refused.err().unwrap().into_inner().unwrap();
+    let alert = error.downcast_ref::<rustls::Error>().unwrap();
+    assert_eq!(*alert, rustls::Error::AlertReceived(AlertDescription::UnknownCA));
 }
 
 #[tokio::test(start_paused = true)]

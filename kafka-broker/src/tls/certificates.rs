@@ -146,7 +146,10 @@ impl TestCa {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, "kafka-broker test authority");
+        // Two of one name would be told apart by their signatures only, and clients and brokers say then that a signature is
+        // wrong, not that they do not know the authority.
+        let name = format!("kafka-broker test authority {:08x}", fastrand::u32(..));
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let now = SystemTime::now();
