@@ -5,7 +5,10 @@
 #
 # Each CLIENT.sh here has two commands: `install DIR` (exit 77 and a line `SKIPPED: why` when it cannot be had) and
 # `run DIR BOOTSTRAP PREFIX`, which prints `PASS scenario`, `FAIL scenario: why`, `SKIP scenario: what the client lacks` or
-# `NOT_SERVED scenario: what the broker lacks` for every scenario. With KAFKA_BOOTSTRAP they run on that cluster instead.
+# `NOT_SERVED scenario: what the broker lacks` for every scenario. With KAFKA_BOOTSTRAP they run on that cluster instead, and with
+# SECURED they find how to get in where it demands to know who asks: a folder with ca.pem, alice.pem and alice.key, other/ with the same
+# of an authority that the brokers do not know, `users` (name=password) and `listeners` (name=host:port,…). The plaintext listener
+# lets everybody do everything.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../../.." && pwd)
@@ -23,14 +26,36 @@ install_timeout=600 run_timeout=180
 if [ -n "${KAFKA_BOOTSTRAP:-}" ]; then
   bootstrap=$KAFKA_BOOTSTRAP
 else
-  "$target/debug/kafka-broker" --port 0 --brokers 3 --config num.partitions=3 > "$work/broker.stdout" 2> "$work/broker.log" &
+  export SECURED="$work/secured"
+  rm -rf "$SECURED"
+  "$target/debug/kafka-broker" test-ca "$SECURED" --client alice
+  "$target/debug/kafka-broker" test-ca "$SECURED/other" --client alice
+  printf '%s\n' admin=admin-secret alice=alice-secret bob=bob-secret > "$SECURED/users"
+  cat > "$SECURED/broker.toml" <<'TOML'
+brokers = 3
+port = 0
+sasl = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+super_users = ["User:ANONYMOUS", "User:admin"]
+config = { "num.partitions" = 3, "allow.everyone.if.no.acl.found" = true }
+tls = { certificate = "server.pem", key = "server.key", client_ca = "ca.pem" }
+listener = [
+  { name = "PLAINTEXT", protocol = "PLAINTEXT" },
+  { name = "SSL", protocol = "SSL" },
+  { name = "MTLS", protocol = "SSL", client_auth = "required" },
+  { name = "SASL_PLAINTEXT", protocol = "SASL_PLAINTEXT" },
+  { name = "SASL_SSL", protocol = "SASL_SSL" },
+]
+TOML
+  "$target/debug/kafka-broker" --file "$SECURED/broker.toml" --users "$SECURED/users" > "$work/broker.stdout" 2> "$work/broker.log" &
   broker=$!
   trap 'kill $broker 2>/dev/null || true; wait $broker 2>/dev/null || true' EXIT
   deadline=$((SECONDS + 10))
   until grep -q '^listening on ' "$work/broker.stdout"; do
     kill -0 $broker 2>/dev/null && [ $SECONDS -lt $deadline ] || { echo "the broker did not start:"; cat "$work/broker.log"; exit 1; }
   done
-  bootstrap=$(sed -n 's/^listening on //p' "$work/broker.stdout" | head -n 1)
+  # The first listener's line is without its name.
+  sed -n '1 s/^listening on /PLAINTEXT=/p; 2,$ s/^listening on \([^ ]*\) /\1=/p' "$work/broker.stdout" > "$SECURED/listeners"
+  bootstrap=$(sed -n 's/^PLAINTEXT=//p' "$SECURED/listeners")
 fi
 
 # stored PREFIX: whether the codec topics of a client hold batches of that codec and no other.

@@ -3,17 +3,14 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
-	"github.com/twmb/franz-go/pkg/sasl/plain"
 )
 
 // served fails, unless err is a refusal that says so; some features have words of their own for it.
@@ -21,12 +18,10 @@ func served(err error, words ...string) {
 	if err == nil {
 		return
 	}
-	for _, refusal := range []error{kerr.UnsupportedVersion, kerr.SecurityDisabled, kerr.IllegalSaslState} {
-		if errors.Is(err, refusal) {
-			panic(notServed{err})
-		}
+	if errors.Is(err, kerr.UnsupportedVersion) {
+		panic(notServed{err})
 	}
-	for _, said := range append(words, "broker is too old", "is TLS misconfigured") {
+	for _, said := range append(words, "broker is too old") {
 		if strings.Contains(err.Error(), said) {
 			panic(notServed{err})
 		}
@@ -94,33 +89,6 @@ func transactions(ctx context.Context) {
 func consumerProtocol(ctx context.Context) {
 	advertised(ctx, kmsg.ConsumerGroupHeartbeat, 1)
 	rebalances(ctx, "kip-848", kgo.ServerSideBalancer(), kgo.Balancers(kgo.RangeBalancer()))
-}
-
-func saslPlain(ctx context.Context) {
-	connect(ctx, kgo.SASL(plain.Auth{User: "alice", Pass: "secret"}.AsMechanism()))
-}
-
-func overTLS(ctx context.Context) {
-	connect(ctx, kgo.DialTLSConfig(&tls.Config{InsecureSkipVerify: true}))
-}
-
-func connect(ctx context.Context, security kgo.Opt) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	secure := client(security, kgo.RequestRetries(0))
-	defer secure.Close()
-	served(secure.Ping(ctx))
-}
-
-func acls(ctx context.Context) {
-	request := kmsg.NewPtrDescribeACLsRequest()
-	request.ResourceType, request.ResourcePatternType = kmsg.ACLResourceTypeAny, kmsg.ACLResourcePatternTypeAny
-	request.Operation, request.PermissionType = kmsg.ACLOperationAny, kmsg.ACLPermissionTypeAny
-	user := client()
-	defer user.Close()
-	response, err := request.RequestWith(ctx, user)
-	served(err)
-	served(kerr.ErrorForCode(response.ErrorCode))
 }
 
 func shareGroups(ctx context.Context) {

@@ -39,7 +39,7 @@ func main() {
 		{"spark-pattern", sparkPattern},
 		{"transactions", transactions},
 		{"kip-848", consumerProtocol},
-		{"sasl", saslPlain},
+		{"sasl", overSASL},
 		{"tls", overTLS},
 		{"acls", acls},
 		{"share-groups", shareGroups},

@@ -19,6 +19,9 @@ const (
 	patience        = 20 * time.Second
 )
 
+// skipped is what the client or the cluster it is run on lacks.
+type skipped struct{ error }
+
 // notServed is the broker's clean refusal of a feature.
 type notServed struct{ error }
 
@@ -58,6 +61,8 @@ func outcomeOf(ctx context.Context, scenario scenario) (line string) {
 		switch found := recover().(type) {
 		case nil:
 			line = "PASS " + scenario.name
+		case skipped:
+			line = fmt.Sprintf("SKIP %s: %v", scenario.name, found)
 		case notServed:
 			line = fmt.Sprintf("NOT_SERVED %s: %v", scenario.name, found)
 		case failure:

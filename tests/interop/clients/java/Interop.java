@@ -34,9 +34,9 @@ public final class Interop {
                 Map.entry("spark-pattern", OffsetScenarios::sparkPattern),
                 Map.entry("transactions", LaterScenarios::transactions),
                 Map.entry("kip-848", LaterScenarios::consumerProtocol),
-                Map.entry("sasl", LaterScenarios::sasl),
-                Map.entry("tls", LaterScenarios::tls),
-                Map.entry("acls", LaterScenarios::acls),
+                Map.entry("sasl", SecureScenarios::sasl),
+                Map.entry("tls", SecureScenarios::tls),
+                Map.entry("acls", SecureScenarios::acls),
                 Map.entry("share-groups", LaterScenarios::shareGroups));
     }
 }

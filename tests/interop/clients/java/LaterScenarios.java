@@ -1,27 +1,13 @@
 // What a broker may not serve: each must work, or be refused at once with an error that says so.
 
-import java.io.IOException;
-import java.net.SocketTimeoutException;
-import java.net.URI;
-import java.util.List;
 import java.util.Map;
 import java.util.TreeSet;
-import javax.net.ssl.SSLSocket;
-import javax.net.ssl.SSLSocketFactory;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.TopicPartition;
-import org.apache.kafka.common.acl.AclBindingFilter;
-import org.apache.kafka.common.errors.IllegalSaslStateException;
-import org.apache.kafka.common.errors.SecurityDisabledException;
 import org.apache.kafka.common.errors.UnsupportedVersionException;
 
 final class LaterScenarios {
-    private static final List<Class<? extends Exception>> REFUSALS = List.of(
-            UnsupportedVersionException.class,
-            SecurityDisabledException.class,
-            IllegalSaslStateException.class);
-
     /** The client has no error of its own for a broker without transactions; it repeats the broker's words. */
     private static final String NO_TRANSACTIONS = "this broker coordinates groups only";
 
@@ -30,9 +16,8 @@ final class LaterScenarios {
             body.run();
         } catch (Exception | AssertionError failure) {
             for (Throwable cause = failure; cause != null; cause = cause.getCause()) {
-                var refusal = cause;
-                var named = REFUSALS.stream().anyMatch(type -> type.isInstance(refusal));
-                if (named || String.valueOf(refusal.getMessage()).contains(NO_TRANSACTIONS)) throw new Report.NotServed(refusal);
+                var named = cause instanceof UnsupportedVersionException;
+                if (named || String.valueOf(cause.getMessage()).contains(NO_TRANSACTIONS)) throw new Report.NotServed(cause);
             }
             throw failure;
         }
@@ -79,32 +64,6 @@ final class LaterScenarios {
 
     static void consumerProtocol() throws Exception {
         served(() -> GroupScenarios.rebalances("kip-848", Map.of("group.protocol", "consumer")));
-    }
-
-    static void sasl() throws Exception {
-        var login = "org.apache.kafka.common.security.plain.PlainLoginModule required username=\"alice\" password=\"secret\";";
-        var settings = Map.<String, Object>of(
-                "security.protocol", "SASL_PLAINTEXT", "sasl.mechanism", "PLAIN", "sasl.jaas.config", login);
-        served(() -> {
-            try (var admin = Support.admin(settings)) {
-                Report.check(!admin.describeCluster().nodes().get().isEmpty(), "nodes");
-            }
-        });
-    }
-
-    /** The client retries a listener without TLS until it times out, so the refusal is looked at below it. */
-    static void tls() throws Exception {
-        var address = URI.create("kafka://" + Support.bootstrap.split(",")[0]);
-        try (var socket = (SSLSocket) SSLSocketFactory.getDefault().createSocket(address.getHost(), address.getPort())) {
-            socket.setSoTimeout(5000);
-            var refused = Report.fails(IOException.class, socket::startHandshake);
-            Report.check(!(refused instanceof SocketTimeoutException), "a handshake is answered, or the connection closed");
-            throw new Report.NotServed(refused);
-        }
-    }
-
-    static void acls() throws Exception {
-        served(() -> Support.admin().describeAcls(AclBindingFilter.ANY).values().get());
     }
 
     /** The share consumer is not in every client: its scenario is compiled where it is. */

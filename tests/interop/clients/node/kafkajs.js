@@ -6,12 +6,10 @@ import lz4 from 'lz4js'
 import snappy from 'kafkajs-snappy'
 import { main } from './scenarios.js'
 
-const { AclOperationTypes, AclPermissionTypes, AclResourceTypes, ResourcePatternTypes } = kafkajs
 const { CompressionCodecs, CompressionTypes, ConfigResourceTypes, Kafka, logLevel } = kafkajs
 
-const ILLEGAL_SASL_STATE = 34
+const GROUP_AUTHORIZATION_FAILED = 30
 const TOPIC_ALREADY_EXISTS = 36
-const SECURITY_DISABLED = 54
 
 const zstdCompress = promisify(zlib.zstdCompress)
 const zstdDecompress = promisify(zlib.zstdDecompress)
@@ -45,16 +43,19 @@ class Client {
   ordersHeaders = false
   commitsMetadata = true
   failsOutOfRange = false
+  tellsAlerts = true
   hidesEveryAbort = true
   protocols = ['roundrobin']
 
-  constructor(brokers, prefix) {
+  constructor(brokers, prefix, { tls: ssl, sasl } = {}) {
     this.brokers = brokers
     this.prefix = prefix
     this.readers = 0
     this.settings = {
       brokers,
       clientId: prefix,
+      ssl,
+      sasl: sasl && { ...sasl, mechanism: sasl.mechanism.toLowerCase() },
       logLevel: logLevel.ERROR,
       logCreator: () => ({ namespace, log }) => console.error(namespace, log.message),
       retry: { initialRetryTime: 50, retries: 2 }
@@ -68,11 +69,12 @@ class Client {
   }
 
   errorCode(failure) {
-    return failure.code
+    // What it makes of that error.
+    return failure.name === 'KafkaJSGroupCoordinatorNotFound' ? GROUP_AUTHORIZATION_FAILED : failure.code
   }
 
   isRefusal(failure) {
-    return failure.name === 'KafkaJSServerDoesNotSupportApiKey' || [ILLEGAL_SASL_STATE, SECURITY_DISABLED].includes(failure.code)
+    return failure.name === 'KafkaJSServerDoesNotSupportApiKey'
   }
 
   // Admin
@@ -148,22 +150,24 @@ class Client {
     return Number(found.offset) === end ? null : Number(found.offset)
   }
 
-  async describeAcls() {
-    await this.admin.describeAcls({
-      resourceType: AclResourceTypes.ANY,
-      resourcePatternType: ResourcePatternTypes.ANY,
-      operation: AclOperationTypes.ANY,
-      permissionType: AclPermissionTypes.ANY
-    })
+  // Security
+
+  isAuthentication(failure) {
+    return failure.name === 'KafkaJSSASLAuthenticationError'
   }
 
-  async connect(security) {
-    const sasl = security === 'sasl' ? { mechanism: 'plain', username: 'alice', password: 'secret' } : undefined
-    const ssl = security === 'tls' ? { rejectUnauthorized: false } : undefined
-    const admin = new Kafka({ ...this.settings, sasl, ssl }).admin({ retry: { retries: 0 } })
-    await admin.connect()
-    await admin.describeCluster()
-    await admin.disconnect()
+  async createAcls(acl) {
+    await this.admin.createAcls({ acl })
+  }
+
+  async acls(filter) {
+    const { resources } = await this.admin.describeAcls(filter)
+    return resources.flatMap(({ acls, ...resource }) => acls.map(acl => ({ ...resource, ...acl })))
+  }
+
+  async deleteAcls(filter) {
+    const { filterResponses } = await this.admin.deleteAcls({ filters: [filter] })
+    return filterResponses.flatMap(({ matchingAcls }) => matchingAcls)
   }
 
   // Produce

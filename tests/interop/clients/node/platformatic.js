@@ -1,15 +1,12 @@
 // @platformatic/kafka, whose streams read from a position given when they are made.
 import {
-  AclOperations, AclPermissionTypes, Admin, ConfigResourceTypes, Consumer, FetchIsolationLevels,
-  IncrementalAlterConfigOperationTypes as Edits, ListOffsetTimestamps, Producer, ResourcePatternTypes, ResourceTypes
+  Admin, ConfigResourceTypes, Consumer, FetchIsolationLevels, IncrementalAlterConfigOperationTypes as Edits, ListOffsetTimestamps,
+  Producer
 } from '@platformatic/kafka'
 import { main } from './scenarios.js'
 
 const UNKNOWN_TOPIC_OR_PARTITION = 3
-const ILLEGAL_SASL_STATE = 34
 const UNSUPPORTED_VERSION = 35
-const SECURITY_DISABLED = 54
-const REFUSALS = [ILLEGAL_SASL_STATE, UNSUPPORTED_VERSION, SECURITY_DISABLED]
 
 class Client {
   editsLists = true
@@ -17,15 +14,18 @@ class Client {
   ordersHeaders = true
   commitsMetadata = false
   failsOutOfRange = true
+  // Of a connection that fails after its side of the handshake it says that it is closed.
+  tellsAlerts = false
   // Of the aborted transactions of one producer it hides the last in each answer.
   hidesEveryAbort = false
   protocols = ['roundrobin', 'cooperative-sticky', 'kip-848']
 
-  constructor(bootstrapBrokers, prefix) {
+  constructor(bootstrapBrokers, prefix, access) {
     this.brokers = bootstrapBrokers
     this.prefix = prefix
     this.readers = 0
     this.settings = { bootstrapBrokers, clientId: prefix, retries: 2, retryDelay: 50, timeout: 10_000 }
+    if (access) Object.assign(this.settings, { tls: access.tls, ...(access.sasl && { sasl: access.sasl }) })
     this.admin = new Admin(this.settings)
   }
 
@@ -37,7 +37,7 @@ class Client {
   }
 
   isRefusal(failure) {
-    return failure.code === 'PLT_KFK_UNSUPPORTED_API' || REFUSALS.includes(failure.apiCode)
+    return failure.code === 'PLT_KFK_UNSUPPORTED_API' || failure.apiCode === UNSUPPORTED_VERSION
   }
 
   // Admin
@@ -126,29 +126,23 @@ class Client {
     return Number(found.partitions[0].offset)
   }
 
-  async describeAcls() {
-    await this.admin.describeAcls({
-      filter: {
-        resourceType: ResourceTypes.ANY,
-        resourceName: null,
-        resourcePatternType: ResourcePatternTypes.ANY,
-        principal: null,
-        host: null,
-        operation: AclOperations.ANY,
-        permissionType: AclPermissionTypes.ANY
-      }
-    })
+  // Security
+
+  isAuthentication(failure) {
+    return failure.code === 'PLT_KFK_AUTHENTICATION'
   }
 
-  async connect(security) {
-    const sasl = security === 'sasl' ? { mechanism: 'PLAIN', username: 'alice', password: 'secret' } : undefined
-    const tls = security === 'tls' ? { rejectUnauthorized: false } : undefined
-    const admin = new Admin({ ...this.settings, retries: 0, ...(sasl && { sasl }), ...(tls && { tls }) })
-    try {
-      await admin.metadata({ topics: [] })
-    } finally {
-      await admin.close()
-    }
+  async createAcls(creations) {
+    await this.admin.createAcls({ creations })
+  }
+
+  async acls(filter) {
+    const resources = await this.admin.describeAcls({ filter })
+    return resources.flatMap(({ acls, ...resource }) => acls.map(acl => ({ ...resource, ...acl })))
+  }
+
+  deleteAcls(filter) {
+    return this.admin.deleteAcls({ filters: [filter] })
   }
 
   // Produce

@@ -6,6 +6,7 @@
 import { randomBytes } from 'node:crypto'
 import { connect } from 'node:net'
 import * as report from './report.js'
+import * as secure from './secure.js'
 import { all, check, equal, eventually, said, NotServed, Skipped } from './report.js'
 
 const OFFSET_OUT_OF_RANGE = 1
@@ -20,8 +21,6 @@ const GROUP_ID_NOT_FOUND = 69
 
 const END_TXN = 26
 const CONSUMER_GROUP_HEARTBEAT = 68
-
-const REFUSED_TLS = /disconnected before secure TLS connection/
 
 const CODECS = ['none', 'gzip', 'snappy', 'lz4', 'zstd']
 
@@ -99,7 +98,7 @@ export class Scenarios {
       return await action()
     } catch (failure) {
       if (failure instanceof Skipped) throw failure
-      const refused = all(failure).some(each => this.client.isRefusal(each) || REFUSED_TLS.test(each.message))
+      const refused = all(failure).some(each => this.client.isRefusal(each))
       if (!refused && (api === undefined || (await advertised(this.client.brokers[0])).has(api))) throw failure
       throw new NotServed(said(failure))
     }
@@ -138,6 +137,21 @@ export class Scenarios {
   read(topic, count, partitions = 1, settings = {}) {
     const offsets = numbers(0, partitions).map(() => 0)
     return this.reading(topic, { offsets, ...settings }, reader => this.take(reader, count))
+  }
+
+  async values(topic, count, settings = { offsets: [0] }) {
+    return values(await this.reading(topic, settings, reader => this.take(reader, count)))
+  }
+
+  write(topic, count) {
+    return this.produce(topic, numbered(0, count))
+  }
+
+  /** The same with a client that gets in as the access says. */
+  async over(access) {
+    const client = new this.client.constructor(access.brokers, this.prefix, access)
+    await client.start()
+    return new Scenarios(client, this.prefix)
   }
 
   async admin() {
@@ -417,18 +431,6 @@ export class Scenarios {
     equal(90, (await this.client.groupOffset(group, source, 0)).offset, 'offset committed by transactions')
   }
 
-  sasl() {
-    return this.served(() => this.client.connect('sasl'))
-  }
-
-  tls() {
-    return this.served(() => this.client.connect('tls'))
-  }
-
-  acls() {
-    return this.served(() => this.client.describeAcls())
-  }
-
   shareGroups() {
     throw new Skipped('it has no share consumer')
   }
@@ -449,9 +451,9 @@ export class Scenarios {
       'spark-pattern': () => this.sparkPattern(),
       transactions: () => this.transactions(),
       'kip-848': () => this.consumerProtocol(),
-      sasl: () => this.sasl(),
-      tls: () => this.tls(),
-      acls: () => this.acls(),
+      sasl: () => secure.sasl(this),
+      tls: () => secure.tls(this),
+      acls: () => secure.acls(this),
       'share-groups': async () => this.shareGroups()
     }
   }

@@ -6,14 +6,15 @@ from contextlib import contextmanager
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka import errors
-from kafka.admin import ACLFilter, ACLOperation, ACLPermissionType, ConfigResource, ConfigResourceType, NewTopic
-from kafka.admin import ResourcePatternFilter, ResourceType, ACLResourcePatternType
+from kafka.admin import ACL, ACLFilter, ACLOperation, ACLPermissionType, ACLResourcePatternType
+from kafka.admin import ConfigResource, ConfigResourceType, NewTopic, ResourcePattern, ResourcePatternFilter, ResourceType
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.structs import OffsetAndMetadata
 
 import report
 import scenarios
+import secure
 from scenarios import Record
 
 SECONDS = 20
@@ -24,12 +25,16 @@ class Client:
     edits_lists = True
     null_headers = False
     describes_groups = True
+    has_acls = True
+    # The answer that says so and the end of the connection come together, and then it forgets the answer.
+    blind_to = (secure.AUTHENTICATION,)
     waits_for_missing_apis = False
     protocols = ["range", "cooperative-sticky"]
 
-    def __init__(self, bootstrap):
+    def __init__(self, bootstrap, access=None):
         self.bootstrap = bootstrap
-        self.settings = {"bootstrap_servers": bootstrap.split(","), "request_timeout_ms": SECONDS * 1000}
+        where = configured(access) if access else {"bootstrap_servers": bootstrap.split(",")}
+        self.settings = where | {"request_timeout_ms": SECONDS * 1000}
         self.admin = KafkaAdminClient(**self.settings)
 
     def error_code(self, failure):
@@ -39,13 +44,7 @@ class Client:
         return getattr(failure, "errno", None)
 
     def is_refusal(self, failure):
-        refusals = (
-            Refused,
-            errors.UnsupportedVersionError,
-            errors.IncompatibleBrokerVersion,
-            errors.SecurityDisabledError,
-            errors.IllegalSaslStateError,
-        )
+        refusals = (errors.UnsupportedVersionError, errors.IncompatibleBrokerVersion)
         return isinstance(failure, refusals) or "Could not find a coordinator with type 1" in str(failure)
 
     # Admin
@@ -100,31 +99,31 @@ class Client:
         found = self.admin.list_group_offsets(group)[group][TopicPartition(topic, partition)]
         return found.offset, found.metadata
 
-    def describe_acls(self):
-        every = ACLFilter(
-            principal=None,
-            host=None,
-            operation=ACLOperation.ANY,
-            permission_type=ACLPermissionType.ANY,
-            resource_pattern=ResourcePatternFilter(ResourceType.ANY, None, ACLResourcePatternType.ANY),
-        )
-        _, error = self.admin.describe_acls(every)
-        if error is not errors.NoError:
-            raise error()
+    # Security
 
-    def connect(self, protocol):
-        security = {"security_protocol": protocol, "bootstrap_timeout_ms": 2000}
-        if protocol.startswith("SASL"):
-            security |= {"sasl_mechanism": "PLAIN", "sasl_plain_username": "alice", "sasl_plain_password": "secret"}
-        try:
-            with logged("kafka") as lines:
-                KafkaAdminClient(**self.settings | security).describe_cluster()
-        except errors.KafkaTimeoutError:
-            # It tries until its time is up; only its log says why.
-            for line in lines:
-                if "sasl" in line.lower() or "ssl" in line.lower():
-                    raise Refused(line) from None
-            raise
+    def complaint(self, access):
+        """It tries until its time is up; only its log says why."""
+        with logged("kafka") as lines:
+            try:
+                client = KafkaAdminClient(**configured(access), bootstrap_timeout_ms=1500)
+            except errors.KafkaTimeoutError:
+                return "; ".join(lines)
+            return f"it got in: {client.describe_cluster()}"
+
+    def create_acls(self, acls):
+        failed = self.admin.create_acls([binding(acl) for acl in acls])["failed"]
+        if failed:
+            raise failed[0]
+
+    def acls(self, kind, name):
+        found, error = self.admin.describe_acls(about(kind, name))
+        scenarios.equal(errors.NoError, error, "the error of describing ACLs")
+        return [acl(each) for each in found]
+
+    def delete_acls(self, kind, name):
+        ((_, deleted, error),) = self.admin.delete_acls([about(kind, name)])
+        scenarios.equal(errors.NoError, error, "the error of deleting ACLs")
+        return [acl(each) for each in deleted]
 
     # Produce
 
@@ -173,8 +172,32 @@ class Client:
         raise report.Skipped("kafka-python 3.0 has no share consumer")
 
 
-class Refused(Exception):
-    """What the log says of a connection."""
+def configured(access):
+    return {
+        "bootstrap_servers": access.bootstrap.split(","),
+        "security_protocol": access.protocol,
+        "ssl_cafile": access.ca,
+        "ssl_certfile": access.certificate,
+        "ssl_keyfile": access.key,
+        "sasl_mechanism": access.mechanism,
+        "sasl_plain_username": access.user,
+        "sasl_plain_password": access.password,
+    }
+
+
+def binding(acl):
+    resource = ResourcePattern(ResourceType[acl.kind], acl.name, ACLResourcePatternType.LITERAL)
+    return ACL(acl.principal, "*", ACLOperation[acl.operation], ACLPermissionType.ALLOW, resource)
+
+
+def about(kind, name):
+    resources = ResourcePatternFilter(ResourceType[kind], name, ACLResourcePatternType.LITERAL)
+    return ACLFilter(None, None, ACLOperation.ANY, ACLPermissionType.ANY, resources)
+
+
+def acl(found):
+    resource = found.resource_pattern
+    return secure.Acl(resource.resource_type.name, resource.resource_name, found.principal, found.operation.name)
 
 
 @contextmanager

@@ -13,18 +13,17 @@ import time
 from dataclasses import dataclass, field
 
 import report
+import secure
 from report import check, equal, eventually
 
 OFFSET_OUT_OF_RANGE = 1
 UNKNOWN_TOPIC_OR_PARTITION = 3
 MESSAGE_TOO_LARGE = 10
 INVALID_TOPIC = 17
-ILLEGAL_SASL_STATE = 34
 UNSUPPORTED_VERSION = 35
 TOPIC_ALREADY_EXISTS = 36
 INVALID_PARTITIONS = 37
 INVALID_CONFIG = 40
-SECURITY_DISABLED = 54
 NON_EMPTY_GROUP = 68
 GROUP_ID_NOT_FOUND = 69
 
@@ -107,6 +106,18 @@ class Scenarios:
         with self.client.consumer(**settings) as consumer:
             consumer.assign(topic, {partition: 0 for partition in range(partitions)})
             return self.poll(consumer, count)
+
+    def read_as_member(self, topic, group, count):
+        with self.client.consumer(group=group) as consumer:
+            consumer.subscribe(topic)
+            return self.poll(consumer, count)
+
+    def write(self, topic, count):
+        self.client.produce(topic, numbers(0, count))
+
+    def over(self, access):
+        """The same with a client that gets in as the access says."""
+        return Scenarios(type(self.client)(access.bootstrap, access), self.prefix)
 
     def poll(self, consumer, count):
         records = []
@@ -345,15 +356,6 @@ class Scenarios:
         self.read(output, 120, 2, isolation="read_uncommitted")
         equal(90, self.client.group_offset(group, source, 0)[0], "offset committed by transactions")
 
-    def sasl(self):
-        self.served(lambda: self.client.connect("SASL_PLAINTEXT"))
-
-    def tls(self):
-        self.served(lambda: self.client.connect("SSL"))
-
-    def acls(self):
-        self.served(self.client.describe_acls)
-
     def share_groups(self):
         topic, group = self.topic("share-groups"), f"{self.prefix}-share-groups"
         self.served(lambda: self.client.share(group, topic), SHARE_GROUP_HEARTBEAT)
@@ -374,9 +376,9 @@ class Scenarios:
             "spark-pattern": self.spark_pattern,
             "transactions": self.transactions,
             "kip-848": self.consumer_protocol,
-            "sasl": self.sasl,
-            "tls": self.tls,
-            "acls": self.acls,
+            "sasl": lambda: secure.sasl(self),
+            "tls": lambda: secure.tls(self),
+            "acls": lambda: secure.acls(self),
             "share-groups": self.share_groups,
         }
 

@@ -1,6 +1,5 @@
 // Runs every scenario with Kafka's command line tools against the cluster at BOOTSTRAP, one line on stdout for each.
 
-import static java.util.stream.Collectors.joining;
 import static java.util.stream.Collectors.toList;
 import static java.util.stream.Collectors.toMap;
 
@@ -14,12 +13,12 @@ import java.util.stream.IntStream;
 import java.util.stream.Stream;
 
 public final class ToolScenarios {
-    private static final String CONSOLE_CONSUMER = "consumer.ConsoleConsumer";
+    static final String CONSOLE_CONSUMER = "consumer.ConsoleConsumer";
     private static final String GROUPS = "consumer.group.ConsumerGroupCommand";
     private static final String CONFIGS = "kafka.admin.ConfigCommand";
     private static String bootstrap;
-    private static String prefix;
-    private static Path directory;
+    static String prefix;
+    static Path directory;
 
     public static void main(String[] arguments) throws Exception {
         directory = Path.of(arguments[0]);
@@ -50,9 +49,9 @@ public final class ToolScenarios {
                 Map.entry("spark-pattern", ToolScenarios::absent),
                 Map.entry("transactions", ToolScenarios::transactions),
                 Map.entry("kip-848", () -> served(() -> group("kip-848", "group.protocol=consumer"))),
-                Map.entry("sasl", ToolScenarios::sasl),
-                Map.entry("tls", ToolScenarios::absent),
-                Map.entry("acls", ToolScenarios::acls),
+                Map.entry("sasl", SecureToolScenarios::sasl),
+                Map.entry("tls", SecureToolScenarios::tls),
+                Map.entry("acls", SecureToolScenarios::acls),
                 Map.entry("share-groups", ToolScenarios::shareGroups));
     }
 
@@ -301,28 +300,6 @@ public final class ToolScenarios {
         });
     }
 
-    private static void sasl() throws Exception {
-        var file = directory.resolve("sasl.properties");
-        Files.writeString(file, Stream.of(
-                "security.protocol=SASL_PLAINTEXT",
-                "sasl.mechanism=PLAIN",
-                "sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required username=\"a\" password=\"b\";")
-                .collect(joining("\n")));
-        served(() -> {
-            var said = Tool.run("TopicCommand", with("--list", "--command-config", file.toString()));
-            refused(said, "Unexpected handshake request with client mechanism PLAIN");
-            said.succeeded();
-        });
-    }
-
-    private static void acls() throws Exception {
-        served(() -> {
-            var said = Tool.run("AclCommand", with("--list"));
-            refused(said, "SecurityDisabledException", "UnsupportedVersionException");
-            said.succeeded();
-        });
-    }
-
     private static void shareGroups() throws Exception {
         var topic = create("share", 1);
         served(() -> {
@@ -354,7 +331,7 @@ public final class ToolScenarios {
         }
     }
 
-    private static String create(String name, int partitions) throws Exception {
+    static String create(String name, int partitions) throws Exception {
         var topic = prefix + "-" + name;
         topics("--create", "--topic", topic, "--partitions", "" + partitions);
         return topic;
@@ -385,15 +362,15 @@ public final class ToolScenarios {
         return and(arguments, "--bootstrap-server", bootstrap);
     }
 
-    private static String[] and(String[] some, String... more) {
+    static String[] and(String[] some, String... more) {
         return Stream.of(some, more).flatMap(Stream::of).toArray(String[]::new);
     }
 
-    private static List<String> lines(int from, int to, String before) {
+    static List<String> lines(int from, int to, String before) {
         return IntStream.range(from, to).mapToObj(number -> before + number).collect(toList());
     }
 
-    private static void contains(String text, String... parts) {
+    static void contains(String text, String... parts) {
         for (var part : parts) Report.check(text.contains(part), "no " + part + " in: " + text);
     }
 
