@@ -244,6 +244,57 @@ fn flags_and_a_file_make_the_same_listeners() {
 }
 
 #[test]
+fn secrets_are_in_no_log_however_much_is_logged() {
+    let dir = Scratch::new();
+    test_ca(&dir);
+    let (right, wrong) = ("hush-the-password", "hush-another-one");
+    std::fs::write(dir.path("users"), format!("alice={right}\n")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kafka-broker"));
+    command.env("RUST_LOG", "trace").args(["--port=0", "--listener=A=SASL_PLAINTEXT://127.0.0.1:0"]);
+    command.args(["--listener=B=SSL://127.0.0.1:0", "--sasl=PLAIN", "--users", &dir.path("users")]);
+    command.args(["--tls-certificate", &dir.path("server.pem"), "--tls-key", &dir.path("server.key")]);
+    let child =
+        command.stdout(Stdio::piped()).stderr(std::fs::File::create(dir.path("log")).unwrap()).spawn();
+    let mut broker = Broker(child.unwrap());
+    let mut line = String::new();
+    BufReader::new(broker.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim_end().strip_prefix("listening on ").unwrap();
+    for (password, code) in [(right, 0), (wrong, 58)] {
+        let mut stream = TcpStream::connect(address).unwrap();
+        let token = format!("\0alice\0{password}");
+        let frame = |parts: &[&[u8]]| {
+            let body = parts.concat();
+            [&(body.len() as u32).to_be_bytes(), &body[..]].concat()
+        };
+        let handshake = frame(&[&[0, 17, 0, 1, 0, 0, 0, 1, 0xff, 0xff, 0, 5], b"PLAIN"]);
+        let length = (token.len() as u32).to_be_bytes();
+        let token = frame(&[&[0, 36, 0, 1, 0, 0, 0, 2, 0xff, 0xff], &length, token.as_bytes()]);
+        for (request, expected) in [(handshake, 0), (token, code)] {
+            stream.write_all(&request).unwrap();
+            let mut length = [0; 4];
+            stream.read_exact(&mut length).unwrap();
+            let mut answer = vec![0; u32::from_be_bytes(length) as usize];
+            stream.read_exact(&mut answer).unwrap();
+            assert_eq!(answer[4..6], [0, expected]);
+        }
+        if code != 0 {
+            // It has said why before it closes.
+            assert_eq!(stream.read_to_end(&mut Vec::new()).unwrap(), 0);
+        }
+    }
+    broker.0.kill().unwrap();
+    broker.0.wait().unwrap();
+    let log = std::fs::read_to_string(dir.path("log")).unwrap();
+    assert!(log.contains("authentication by PLAIN failed"), "it is logged:\n{log}");
+    let key = std::fs::read_to_string(dir.path("server.key")).unwrap();
+    for secret in [right, wrong, key.lines().nth(1).unwrap()] {
+        assert!(!log.contains(secret), "{log}");
+        // As bytes are shown.
+        assert!(!log.contains(&format!("{:?}", secret.as_bytes())[1..20]), "{log}");
+    }
+}
+
+#[test]
 fn mistakes_in_security_are_named_without_the_secrets() {
     let dir = Scratch::new();
     test_ca(&dir);

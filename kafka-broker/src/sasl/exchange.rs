@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use kafka_wire::sasl::scram::{ClientFinal, ClientFirst, ScramHash, ScramKeys, ServerFirst};
-use kafka_wire::sasl::{oauthbearer, plain};
+use kafka_wire::sasl::{SaslError, oauthbearer, plain};
 
 use super::credentials::Credentials;
 use super::tokens::TokenVerifier;
@@ -143,10 +143,16 @@ fn scram_first(
 
 impl ScramFinal {
     fn finish(&self, message: &[u8]) -> Result<Step, Failure> {
-        let hidden = |error: kafka_wire::sasl::SaslError| Failure::Hidden(error.to_string());
+        let hidden = |error: SaslError| Failure::Hidden(error.to_string());
         // The nonce must be ours to its last character (CVE-2024-56128), which `verify` sees to.
         let proof = ClientFinal::parse(message).map_err(hidden)?;
-        let answer = proof.verify(&self.keys, &self.client, &self.server).map_err(hidden)?;
+        let answer = proof.verify(&self.keys, &self.client, &self.server).map_err(|error| match error {
+            SaslError::Nonce => {
+                let why = "the client repeats another nonce than it was sent, as old librdkafka does and Kafka refuses too";
+                Failure::Hidden(why.to_owned())
+            }
+            error => hidden(error),
+        })?;
         if !self.is_real {
             return Err(Failure::Hidden("there is no such user".to_owned()));
         }
