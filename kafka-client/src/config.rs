@@ -315,6 +315,60 @@ pub const SETTINGS: &[Setting<ClientConfig>] = &[
     Key::new("sasl.jaas.config", "", with_others).not_in_librdkafka(),
     Key::new("sasl.username", "", with_others).not_in_java(),
     Key::new("sasl.password", "", with_others).not_in_java(),
+    #[cfg(feature = "oidc")]
+    Key::new("sasl.oauthbearer.token.endpoint.url", "", with_others),
+    #[cfg(feature = "oidc")]
+    Key::new("sasl.oauthbearer.client.credentials.client.id", "", with_others)
+        .aliases(&["sasl.oauthbearer.client.id"]),
+    #[cfg(feature = "oidc")]
+    Key::new("sasl.oauthbearer.client.credentials.client.secret", "", with_others)
+        .aliases(&["sasl.oauthbearer.client.secret"]),
+    #[cfg(feature = "oidc")]
+    Key::new("sasl.oauthbearer.scope", "", with_others),
+    #[cfg(feature = "oidc")]
+    Key::new("sasl.oauthbearer.extensions", "", with_others).not_in_java(),
+    #[cfg(feature = "oidc")]
+    Key::new("sasl.oauthbearer.method", "oidc", with_others).not_in_java(),
+    #[cfg(feature = "oidc")]
+    Key::new("sasl.oauthbearer.grant.type", "client_credentials", with_others).not_in_java(),
+    #[cfg(feature = "oidc")]
+    Key::new("sasl.oauthbearer.jwt.retriever.class", "", with_others).not_in_librdkafka(),
+    #[cfg(feature = "oidc")]
+    Key::new("sasl.oauthbearer.header.urlencode", "true", with_others).java("false").not_in_librdkafka(),
+    #[cfg(feature = "oidc")]
+    Key::new("sasl.oauthbearer.assertion.file", "", with_others),
+    #[cfg(feature = "oidc")]
+    Key::new("sasl.oauthbearer.assertion.private.key.file", "", with_others),
+    #[cfg(feature = "oidc")]
+    Key::new("sasl.oauthbearer.assertion.private.key.pem", "", with_others).not_in_java(),
+    #[cfg(feature = "oidc")]
+    Key::new("sasl.oauthbearer.assertion.private.key.passphrase", "", with_others),
+    #[cfg(feature = "oidc")]
+    Key::new("sasl.oauthbearer.assertion.template.file", "", with_others).not_in_librdkafka(),
+    #[cfg(feature = "oidc")]
+    Key::new("sasl.oauthbearer.assertion.jwt.template.file", "", with_others).not_in_java(),
+    #[cfg(feature = "oidc")]
+    Key::new("sasl.oauthbearer.assertion.algorithm", "", with_others),
+    #[cfg(feature = "oidc")]
+    Key::new("sasl.oauthbearer.assertion.claim.iss", "", with_others),
+    #[cfg(feature = "oidc")]
+    Key::new("sasl.oauthbearer.assertion.claim.sub", "", with_others),
+    #[cfg(feature = "oidc")]
+    Key::new("sasl.oauthbearer.assertion.claim.aud", "", with_others),
+    #[cfg(feature = "oidc")]
+    Key::new("sasl.oauthbearer.assertion.claim.exp.seconds", "300", with_others),
+    #[cfg(feature = "oidc")]
+    Key::new("sasl.login.retry.backoff.ms", "100", with_others).not_in_librdkafka(),
+    #[cfg(feature = "oidc")]
+    Key::new("sasl.login.retry.backoff.max.ms", "10000", with_others).not_in_librdkafka(),
+    #[cfg(feature = "oidc")]
+    Key::new("sasl.login.connect.timeout.ms", "", with_others).not_in_librdkafka(),
+    #[cfg(feature = "oidc")]
+    Key::new("sasl.login.read.timeout.ms", "", with_others).not_in_librdkafka(),
+    #[cfg(feature = "oidc")]
+    Key::new("https.ca.location", "", with_others).not_in_java(),
+    #[cfg(feature = "oidc")]
+    Key::new("https.ca.pem", "", with_others).not_in_java(),
     Key::new("client.dns.lookup", "use_all_dns_ips", |_, text| {
         value::one_of(text, &[("use_all_dns_ips", ())])
     }),

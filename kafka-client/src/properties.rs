@@ -6,6 +6,8 @@
 
 pub mod jaas;
 mod known;
+#[cfg(feature = "oidc")]
+mod oauth;
 mod report;
 pub(crate) mod security;
 pub mod value;

@@ -33,7 +33,7 @@ const VERIFICATION: &str = "enable.ssl.certificate.verification";
 const ENDPOINT: &str = "ssl.endpoint.identification.algorithm";
 
 #[derive(Clone, Copy)]
-struct Settings<'a>(&'a Properties);
+pub(super) struct Settings<'a>(&'a Properties);
 
 impl<'a> Settings<'a> {
     /// Whether TLS and SASL are spoken.
@@ -47,12 +47,12 @@ impl<'a> Settings<'a> {
     }
 
     /// A setting that is there and not empty.
-    fn get(self, key: &str) -> Option<&'a str> {
+    pub(super) fn get(self, key: &str) -> Option<&'a str> {
         self.0.get(key).map(str::trim).filter(|value| !value.is_empty())
     }
 
     /// The first of these that is set, if only one is.
-    fn one_of(self, keys: &[&'static str]) -> Result<Option<(&'static str, &'a str)>, BadValue> {
+    pub(super) fn one_of(self, keys: &[&'static str]) -> Result<Option<(&'static str, &'a str)>, BadValue> {
         let mut set = keys.iter().filter_map(|key| Some((*key, self.get(key)?)));
         let first = set.next();
         match (first, set.next()) {
@@ -64,7 +64,7 @@ impl<'a> Settings<'a> {
     }
 
     /// A value that cannot be used, and what to give instead.
-    fn bad(self, key: &str, remedy: impl Into<String>) -> BadValue {
+    pub(super) fn bad(self, key: &str, remedy: impl Into<String>) -> BadValue {
         let value = if known::is_secret(key) { "***" } else { self.0.get(key).unwrap_or_default() };
         BadValue { key: key.to_owned(), value: value.to_owned(), remedy: remedy.into() }
     }
@@ -205,7 +205,8 @@ const IN_CODE: &str = "give it by ClientBuilder::sasl";
 fn sasl_of(settings: &Settings<'_>) -> Result<Sasl, BadValue> {
     let Some((key, mechanism)) = settings.one_of(&["sasl.mechanism", "sasl.mechanisms"])? else {
         let remedy = format!(
-            "give PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512 (the default, GSSAPI, is not built in), or {IN_CODE}"
+            "give PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER (the default, GSSAPI, is not built in), or \
+             {IN_CODE}"
         );
         return Err(settings.bad("sasl.mechanism", remedy));
     };
@@ -223,20 +224,63 @@ fn sasl_of(settings: &Settings<'_>) -> Result<Sasl, BadValue> {
         }
         "SCRAM-SHA-256" => scram(*settings, module, ScramHash::Sha256),
         "SCRAM-SHA-512" => scram(*settings, module, ScramHash::Sha512),
-        "OAUTHBEARER" => {
-            let remedy = "a provider of tokens cannot be had from settings: Sasl::oauth_bearer";
-            Err(settings.bad(key, format!("{remedy}, and {IN_CODE}")))
-        }
-        "AWS_MSK_IAM" => Err(settings.bad(key, format!("it cannot be had from settings: {IN_CODE}"))),
+        "OAUTHBEARER" => oauth_bearer(*settings, key, module.as_ref()),
+        "AWS_MSK_IAM" => aws_msk_iam(*settings, key, module.as_ref()),
         "GSSAPI" => {
             let remedy = "Kerberos is not built in: implement auth::Mechanism";
             Err(settings.bad(key, format!("{remedy}, and {IN_CODE}")))
         }
-        _ => Err(settings.bad(key, format!("give PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512, or {IN_CODE}"))),
+        _ => Err(settings
+            .bad(key, format!("give PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER, or {IN_CODE}"))),
     }
 }
 
 const JAAS: &str = "sasl.jaas.config";
+
+fn oauth_bearer(settings: Settings<'_>, key: &str, module: Option<&LoginModule>) -> Result<Sasl, BadValue> {
+    // What Java's users of Amazon MSK set so that tokens are signed for it.
+    let handler = settings.get("sasl.login.callback.handler.class").unwrap_or_default();
+    if handler.ends_with("IAMOAuthBearerLoginCallbackHandler") {
+        return amazon(settings, key, module, true);
+    }
+    #[cfg(feature = "oidc")]
+    return super::oauth::oauth_bearer(settings, module);
+    #[cfg(not(feature = "oidc"))]
+    {
+        let remedy =
+            "turn on kafka-client's feature `oidc`, or give a provider of tokens: Sasl::oauth_bearer";
+        Err(settings.bad(key, format!("{remedy}, and {IN_CODE}")))
+    }
+}
+
+fn aws_msk_iam(settings: Settings<'_>, key: &str, module: Option<&LoginModule>) -> Result<Sasl, BadValue> {
+    amazon(settings, key, module, false)
+}
+
+/// With the keys in the environment, which are all that can be had from settings.
+fn amazon(
+    settings: Settings<'_>,
+    key: &str,
+    module: Option<&LoginModule>,
+    as_token: bool,
+) -> Result<Sasl, BadValue> {
+    if module.is_some_and(|module| module.options().next().is_some()) {
+        let remedy =
+            "keys are taken from the environment only; give a provider of others: auth::aws_msk::AwsMsk";
+        return Err(settings.bad(JAAS, format!("{remedy}, and {IN_CODE}")));
+    }
+    #[cfg(feature = "aws-msk")]
+    {
+        let _ = key;
+        let msk = crate::auth::aws_msk::AwsMsk::from_environment();
+        Ok(if as_token { Sasl::oauth_bearer(msk) } else { Sasl::mechanism(msk) })
+    }
+    #[cfg(not(feature = "aws-msk"))]
+    {
+        let _ = as_token;
+        Err(settings.bad(key, format!("turn on kafka-client's feature `aws-msk`, or {IN_CODE}")))
+    }
+}
 
 fn scram(settings: Settings<'_>, module: Option<LoginModule>, hash: ScramHash) -> Result<Sasl, BadValue> {
     let (user, password, is_token) = credentials(settings, module, "ScramLoginModule")?;
@@ -408,6 +452,12 @@ mod tests {
         for (lines, key, hint) in [
             ("sasl.username=alice".to_owned(), "sasl.mechanism", "GSSAPI, is not built in"),
             ("sasl.mechanism=GSSAPI".to_owned(), "sasl.mechanism", "auth::Mechanism"),
+            (
+                "sasl.mechanism=AWS_MSK_IAM\nsasl.jaas.config=IAMLoginModule required awsRoleArn=\"r\";"
+                    .to_owned(),
+                JAAS,
+                "AwsMsk",
+            ),
             ("sasl.mechanism=DIGEST".to_owned(), "sasl.mechanism", "SCRAM-SHA-512"),
             ("sasl.mechanism=PLAIN".to_owned(), JAAS, "PlainLoginModule"),
             ("sasl.mechanism=PLAIN\nsasl.username=alice".to_owned(), "sasl.password", "sasl.username"),
