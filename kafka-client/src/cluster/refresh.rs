@@ -60,6 +60,17 @@ impl Refresher {
         self.0.generation.subscribe()
     }
 
+    /// Tells when a refresh has failed, and when one has succeeded after that.
+    pub fn failures(&self) -> watch::Receiver<Option<Error>> {
+        self.0.failure.subscribe()
+    }
+
+    /// Why nothing more will be learned of the cluster until somebody changes something, if the last refresh has shown
+    /// that: the credentials are refused, or a certificate.
+    pub fn refusal(&self) -> Option<Error> {
+        self.0.failure.borrow().clone().filter(Error::is_fatal)
+    }
+
     /// Waits until at least one broker is known.
     ///
     /// # Errors

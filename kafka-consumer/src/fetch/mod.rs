@@ -14,7 +14,9 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use kafka_client::raw::{Connection, Lane, Metadata, Owner};
-use kafka_client::{ErrorKind as ClientErrorKind, NodeId, Offset, TopicId, TopicPartition};
+use kafka_client::{
+    Error as ClientError, ErrorKind as ClientErrorKind, NodeId, Offset, TopicId, TopicPartition,
+};
 use kafka_wire::api::{Api, VersionRange};
 use kafka_wire::error_code::ErrorCode;
 use kafka_wire::fetch::{FetchPartition, ForgottenPartition, Request, TopicRef};
@@ -92,6 +94,7 @@ impl Fetcher {
     /// Works until the consumer closes, then ends the sessions so that brokers need not remember them.
     pub(crate) async fn run(mut self) {
         let mut metadata = self.shared.client.refresher().subscribe();
+        let mut failures = self.shared.client.refresher().failures();
         loop {
             let wake_at = self.start_work();
             if self.shared.state().closed {
@@ -107,6 +110,7 @@ impl Fetcher {
                 Some(done) = self.running.next() => self.finish(done),
                 () = self.shared.fetch.notified() => {}
                 changed = metadata.changed() => if changed.is_err() { break },
+                changed = failures.changed() => if changed.is_err() { break },
                 () = timer => {}
             }
         }
@@ -116,6 +120,7 @@ impl Fetcher {
     /// Starts everything that can be started; tells when to look again.
     fn start_work(&mut self) -> Option<Instant> {
         let metadata = self.shared.client.metadata();
+        let refusal = self.shared.client.refresher().refusal();
         let mut state = self.shared.state();
         if state.closed {
             return None;
@@ -123,7 +128,7 @@ impl Fetcher {
         let plan = state.subscription.plan(
             Instant::now(),
             &self.busy,
-            |partition| leader(&metadata, partition),
+            |partition| leader(&metadata, refusal.as_ref(), partition),
             |node| metadata.broker(node).is_some(),
         );
         if plan.has_errors {
@@ -338,12 +343,18 @@ fn is_protocol(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Client(error) if matches!(error.kind(), ClientErrorKind::Protocol { .. }))
 }
 
-/// Who leads a partition; an error if the topic is refused for good.
-fn leader(metadata: &Metadata, partition: &TopicPartition) -> std::result::Result<Leader, Option<ErrorCode>> {
-    let topic = metadata.topic(&partition.topic).ok_or(None)?;
+/// Who leads a partition; an error if the topic is refused for good, or this client before it could ask.
+fn leader(
+    metadata: &Metadata,
+    refusal: Option<&ClientError>,
+    partition: &TopicPartition,
+) -> std::result::Result<Leader, Option<Error>> {
+    let unknown = || refusal.map(|error| ErrorKind::Client(error.clone()).into());
+    let topic = metadata.topic(&partition.topic).ok_or_else(unknown)?;
     let Some((node, epoch)) = metadata.leader(partition) else {
-        let refusal = topic.error().filter(|code| !code.is_retriable() && topic.partition_count() == 0);
-        return Err(refusal);
+        let code = topic.error().filter(|code| !code.is_retriable() && topic.partition_count() == 0);
+        let refused = |code| ErrorKind::Refused { partition: partition.clone(), code }.into();
+        return Err(code.map(refused));
     };
     Ok(Leader { node, epoch, topic_id: topic.id().unwrap_or(TopicId::ZERO) })
 }

@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 
 use kafka_client::{NodeId, Offset, TopicId, TopicPartition};
-use kafka_wire::error_code::ErrorCode;
 use tokio::time::{Duration, Instant};
 
 use super::partition::{Partition, State};
 use super::{Subscription, Ticket};
-use crate::error::ErrorKind;
+use crate::error::Error;
 
 /// How often a caller is told that the cluster refuses a partition.
 pub(super) const REFUSED_BACKOFF: Duration = Duration::from_secs(1);
@@ -88,7 +87,7 @@ impl Subscription {
         &mut self,
         now: Instant,
         busy: &HashMap<NodeId, usize>,
-        leader: impl Fn(&TopicPartition) -> Result<Leader, Option<ErrorCode>>,
+        leader: impl Fn(&TopicPartition) -> Result<Leader, Option<Error>>,
         alive: impl Fn(NodeId) -> bool,
     ) -> Plan {
         let under_way = busy.values().sum();
@@ -107,7 +106,7 @@ impl Subscription {
         now: Instant,
         busy: &HashMap<NodeId, usize>,
         room: usize,
-        leader: &impl Fn(&TopicPartition) -> Result<Leader, Option<ErrorCode>>,
+        leader: &impl Fn(&TopicPartition) -> Result<Leader, Option<Error>>,
         alive: &impl Fn(NodeId) -> bool,
     ) -> Plan {
         let low_water = self.low_water();
@@ -139,13 +138,12 @@ impl Subscription {
             let leader = match leader(&partition.name) {
                 Ok(leader) => leader,
                 Err(None) => continue,
-                Err(Some(code)) => {
+                Err(Some(error)) => {
                     let again = now + REFUSED_BACKOFF;
                     partition.retry_at = Some(again);
                     plan.wake_at = Some(plan.wake_at.map_or(again, |wake| wake.min(again)));
                     if partition.error.is_none() && partition.runs.is_empty() {
-                        partition.error =
-                            Some(ErrorKind::Refused { partition: partition.name.clone(), code }.into());
+                        partition.error = Some(error);
                         refused.push(slot);
                     }
                     continue;

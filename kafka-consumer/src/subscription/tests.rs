@@ -683,7 +683,10 @@ fn what_waiting_does_not_mend_is_told_and_tried_again_once_that_was_heard() {
 #[test]
 fn a_refused_topic_is_told_of() {
     let mut bench = Bench::fetching(10);
-    let refuse = |_: &TopicPartition| Err(Some(ErrorCode::TOPIC_AUTHORIZATION_FAILED));
+    let refuse = |partition: &TopicPartition| {
+        let code = ErrorCode::TOPIC_AUTHORIZATION_FAILED;
+        Err(Some(ErrorKind::Refused { partition: partition.clone(), code }.into()))
+    };
     let plan = bench.subscription.plan(bench.now, &HashMap::new(), refuse, |_| true);
     assert!(plan.has_errors);
     assert_eq!(plan.wake_at, Some(bench.now + Duration::from_secs(1)));

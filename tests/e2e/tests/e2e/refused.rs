@@ -87,6 +87,11 @@ async fn refused_from_the_start_every_role_fails_at_once() -> Outcome {
         producer.send(ProducerRecord::to("orders").value("x")).await
     })
     .await?;
+    refused("assigned consumer", async {
+        let consumer = Consumer::builder(&client).assign([kafka_client::TopicPartition::new("orders", 0)]);
+        consumer.start_at(Offset::Earliest).build().await?.try_next().await
+    })
+    .await?;
     refused("group", async {
         let consumer = Consumer::builder(&client).group("billing").topics(["orders"]);
         consumer.start_at(Offset::Earliest).build().await?.try_next().await
