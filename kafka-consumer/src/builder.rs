@@ -15,8 +15,9 @@ use crate::error::Result;
 use crate::fetch::Fetcher;
 use crate::group::{self, GroupConfig};
 use crate::handle::ConsumerHandle;
-use crate::pattern::{PatternSubscription, Wanted};
+use crate::pattern::{PatternSubscription, Wanted, changes};
 use crate::rebalance::{NoListener, Rebalance, RebalanceListener};
+use crate::refused_topics::RefusedTopics;
 use crate::shared::Shared;
 use crate::subscription::{Settings, Subscription};
 
@@ -213,17 +214,17 @@ impl ConsumerBuilder {
         });
         let include_internal = !config.exclude_internal_topics;
         let shared = Shared::new(client, config, group, subscription, tracked);
-        let mut pattern = None;
+        let (mut pattern, mut refused) = (None, None);
         match reads {
             Reads::Nothing => {}
             Reads::Topics(topics) => {
+                refused = Some(RefusedTopics::new(topics.iter().cloned().collect(), changes(&shared.client)));
                 if let Some(group) = &shared.group {
                     group.subscribe(topics);
                 }
             }
             Reads::Matching(wanted) => {
-                let changes = shared.client.refresher().subscribe();
-                pattern = Some(PatternSubscription::new(wanted, include_internal, changes));
+                pattern = Some(PatternSubscription::new(wanted, include_internal, changes(&shared.client)));
             }
             Reads::Partitions(partitions) => {
                 shared.state().assign(&partitions, shared.group.is_some());
@@ -231,7 +232,7 @@ impl ConsumerBuilder {
         }
         let fetcher = tokio::spawn(Fetcher::new(Arc::clone(&shared), owner).run());
         let handle = ConsumerHandle::new(shared);
-        Ok(Consumer::new(handle, Rebalance::new(events, listener), pattern, fetcher))
+        Ok(Consumer::new(handle, Rebalance::new(events, listener), (pattern, refused), fetcher))
     }
 }
 

@@ -23,6 +23,7 @@ use crate::pattern::PatternSubscription;
 use crate::reader::{Reader, Source};
 use crate::rebalance::Rebalance;
 use crate::record::{Batch, ConsumerRecord};
+use crate::refused_topics::RefusedTopics;
 
 /// Reads records of topics, alone or as a member of a group.
 ///
@@ -56,6 +57,7 @@ pub struct Consumer {
     reader: Reader,
     rebalance: Rebalance,
     pattern: Option<PatternSubscription>,
+    refused: Option<RefusedTopics>,
     tick: Pin<Box<Sleep>>,
     tick_every: Duration,
     next_commit: Instant,
@@ -80,7 +82,7 @@ impl Consumer {
     pub(crate) fn new(
         handle: ConsumerHandle,
         rebalance: Rebalance,
-        pattern: Option<PatternSubscription>,
+        (pattern, refused): (Option<PatternSubscription>, Option<RefusedTopics>),
         fetcher: JoinHandle<()>,
     ) -> Self {
         let config = handle.config();
@@ -93,6 +95,7 @@ impl Consumer {
             reader,
             rebalance,
             pattern,
+            refused,
             tick: Box::pin(tokio::time::sleep_until(now + tick_every)),
             tick_every,
             next_commit: now + config.auto_commit_interval,
@@ -125,7 +128,7 @@ impl Consumer {
             let shared = self.handle.shared();
             match self.reader.poll_batch(cx, shared) {
                 Poll::Ready(Some(result)) => Poll::Ready(result),
-                _ => self.wait(),
+                _ => self.wait(cx).map(Err),
             }
         })
         .await
@@ -239,26 +242,35 @@ impl Consumer {
         }
         let steps = self.rebalance.poll_steps(cx, &self.handle);
         // After the steps, so that nothing is committed of what is lost.
-        self.poll_tick(cx, steps.is_ready());
+        let is_due = self.poll_tick(cx, steps.is_ready());
         ready!(steps)?;
+        // Heard of at once where there is nothing to read, and by now and then where there always is.
+        if is_due && let Poll::Ready(refused) = self.poll_refusal(cx) {
+            return Poll::Ready(Err(refused));
+        }
         if let Some(pattern) = &mut self.pattern {
             pattern.poll_topics(cx, self.handle.shared());
         }
         Poll::Ready(Ok(()))
     }
 
-    /// There is nothing to hand out. The group is told for certain that the application is alive, which `touch` alone,
-    /// cheap enough for every record, may fail to do for a membership that was just given up.
-    pub(crate) fn wait<T>(&self) -> Poll<T> {
+    /// There is nothing to hand out, unless it is that a topic is refused. The group is told for certain that the application
+    /// is alive, which `touch` alone, cheap enough for every record, may fail to do for a membership that was just given up.
+    pub(crate) fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
         let shared = self.handle.shared();
         if let Some(group) = shared.group.as_ref().filter(|_| shared.state().is_idle()) {
             drop(group.polls().waiting());
         }
-        Poll::Pending
+        self.poll_refusal(cx)
     }
 
-    /// Comes by now and then although there is nothing to read, as a sign of life, and commits.
-    fn poll_tick(&mut self, cx: &mut Context<'_>, may_commit: bool) {
+    fn poll_refusal(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        let Some(refused) = &mut self.refused else { return Poll::Pending };
+        refused.poll_refusal(cx, &self.handle.shared().client)
+    }
+
+    /// Comes by now and then although there is nothing to read, as a sign of life, and commits. Says whether it was time.
+    fn poll_tick(&mut self, cx: &mut Context<'_>, may_commit: bool) -> bool {
         let mut is_due = false;
         while self.tick.as_mut().poll(cx).is_ready() {
             is_due = true;
@@ -272,6 +284,7 @@ impl Consumer {
             // So that it is sent.
             self.poll_commit(cx);
         }
+        is_due
     }
 
     fn poll_commit(&mut self, cx: &mut Context<'_>) {
@@ -335,7 +348,7 @@ impl Stream for Consumer {
         }
         match this.reader.poll_record(cx, this.handle.shared()) {
             Poll::Ready(Some(result)) => Poll::Ready(Some(result.map(|(record, _)| record))),
-            _ => this.wait(),
+            _ => this.wait(cx).map(|refused| Some(Err(refused))),
         }
     }
 }

@@ -84,6 +84,14 @@ pub enum ErrorKind {
         /// Kafka's error code.
         code: ErrorCode,
     },
+    /// The cluster refuses a topic that was subscribed to, and waiting does not mend it: a missing permission, or a name that
+    /// no topic can have. The other topics are read all the same, and this one once it may be.
+    TopicRefused {
+        /// The topic.
+        topic: Arc<str>,
+        /// Kafka's error code.
+        code: ErrorCode,
+    },
     /// The call needs a group, and the consumer was built without one.
     NoGroup,
     /// The consumer was closed.
@@ -106,7 +114,7 @@ impl Error {
         match self.kind() {
             ErrorKind::Client(error) => error.error_code(),
             ErrorKind::CommitRefused(partitions) => partitions.first().map(|(_, code)| *code),
-            ErrorKind::Refused { code, .. } => Some(*code),
+            ErrorKind::Refused { code, .. } | ErrorKind::TopicRefused { code, .. } => Some(*code),
             ErrorKind::OutOfRange { .. } => Some(ErrorCode::OFFSET_OUT_OF_RANGE),
             ErrorKind::MembershipEnded { source, .. } => source.error_code(),
             _ => None,
@@ -190,6 +198,9 @@ impl fmt::Display for Error {
             }
             ErrorKind::Refused { partition, code } => {
                 write!(f, "{partition}: {code}: {}", code.message().trim_end_matches('.'))
+            }
+            ErrorKind::TopicRefused { topic, code } => {
+                write!(f, "topic {topic}: {code}: {}", code.message().trim_end_matches('.'))
             }
             ErrorKind::NoGroup => f.write_str("the consumer has no group; name one with `group(..)`"),
             ErrorKind::Closed => f.write_str("the consumer was closed"),

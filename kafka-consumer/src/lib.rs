@@ -19,6 +19,7 @@ mod pattern;
 mod reader;
 mod rebalance;
 mod record;
+mod refused_topics;
 mod shared;
 mod subscription;
 

@@ -106,7 +106,7 @@ impl Stream for Partitions {
                 let reader = Reader::new(Source::One(claim, acks), shared.config.max_decompressed_bytes);
                 Poll::Ready(Some(Ok(PartitionStream { partition, claim, reader, shared })))
             }
-            None => this.consumer.wait(),
+            None => this.consumer.wait(cx).map(|refused| Some(Err(refused))),
         }
     }
 }

@@ -9,31 +9,35 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 use futures_util::stream;
 use kafka_client::Client;
-use tokio::sync::watch;
 
 use crate::shared::Shared;
 
 /// Whether a topic of this name is wanted.
 pub(crate) type Wanted = Box<dyn Fn(&str) -> bool + Send + Sync>;
 
+/// Gives an item whenever the metadata has changed, and one at the start.
+pub(crate) type Changes = Pin<Box<dyn Stream<Item = ()> + Send + Sync>>;
+
+pub(crate) fn changes(client: &Client) -> Changes {
+    let mut changes = client.refresher().subscribe();
+    changes.mark_changed();
+    Box::pin(stream::unfold(changes, |mut changes| async move {
+        changes.changed().await.ok()?;
+        Some(((), changes))
+    }))
+}
+
 /// A pattern, and what it matched last.
 pub(crate) struct PatternSubscription {
     wanted: Wanted,
     include_internal: bool,
-    /// Gives an item whenever the metadata has changed, and one at the start.
-    changes: Pin<Box<dyn Stream<Item = ()> + Send + Sync>>,
+    changes: Changes,
     topics: Option<BTreeSet<Arc<str>>>,
 }
 
 impl PatternSubscription {
-    pub(crate) fn new(wanted: Wanted, include_internal: bool, changes: watch::Receiver<u64>) -> Self {
-        let mut changes = changes;
-        changes.mark_changed();
-        let changes = stream::unfold(changes, |mut changes| async move {
-            changes.changed().await.ok()?;
-            Some(((), changes))
-        });
-        Self { wanted, include_internal, changes: Box::pin(changes), topics: None }
+    pub(crate) fn new(wanted: Wanted, include_internal: bool, changes: Changes) -> Self {
+        Self { wanted, include_internal, changes, topics: None }
     }
 
     /// Tells the group when other topics match than before.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use kafka_broker::{Cluster, on};
+use kafka_broker::{Acl, AclOperation, Cluster, ResourcePattern, on};
 use kafka_client::{Api, Client, ErrorCode, Offset, TopicPartition};
 use kafka_consumer::{
     Consumer, ConsumerBuilder, ConsumerHandle, ErrorKind, HookFuture, PartitionStream, RebalanceListener,
@@ -415,4 +415,34 @@ async fn unassigned_topics_are_tracked_no_more() {
     sleep(Duration::from_secs(5)).await;
     assert!(client.metadata().topic("orders").is_none());
     let _ = partition("orders", 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_is_refused_is_told_once_and_the_others_are_read() {
+    let secret = Acl::deny("User:*", AclOperation::Describe, ResourcePattern::topic("secret"));
+    let builder = Cluster::builder()
+        .topic("orders", 1, 1)
+        .topic("secret", 1, 1)
+        .config("allow.everyone.if.no.acl.found", "true")
+        .acl(secret);
+    let (_cluster, client) = start(builder).await;
+    produce(&client, "orders", 0, 0, 2).await;
+    let mut consumer = member(&client).topics(["orders", "secret"]).build().await.unwrap();
+    let (mut read, mut refused) = (Vec::new(), Vec::new());
+    while read.len() < 2 || refused.is_empty() {
+        match next(&mut consumer).await {
+            Ok(record) => read.push(value(&record.value.unwrap())),
+            Err(error) => refused.push(error),
+        }
+    }
+    assert_eq!(read, [0, 1]);
+    let [error] = &refused[..] else { panic!("{refused:?}") };
+    assert!(
+        matches!(error.kind(), ErrorKind::TopicRefused { topic, .. } if &**topic == "secret"),
+        "{error:?}"
+    );
+    assert_eq!(error.error_code(), Some(ErrorCode::TOPIC_AUTHORIZATION_FAILED));
+    assert!(!error.is_fatal() && !error.is_retriable());
+    // Metadata comes again meanwhile.
+    assert!(nothing_for(1000, consumer.next()).await);
 }
