@@ -444,6 +444,10 @@ impl ClusterBuilder {
                 protocol: spec.protocol,
                 tls,
                 mechanisms,
+                session_ms: spec.session_lifetime.map_or_else(
+                    || configs.number("connections.max.reauth.ms"),
+                    |lifetime| i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX),
+                ),
             }));
         }
         Ok(listeners)

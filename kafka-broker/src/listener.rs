@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::ServerConfig;
 
@@ -165,6 +166,7 @@ pub struct ListenerSpec {
     pub(crate) advertise_port: Option<u16>,
     pub(crate) client_auth: Option<ClientAuth>,
     pub(crate) mechanisms: Option<Vec<SaslMechanism>>,
+    pub(crate) session_lifetime: Option<Duration>,
 }
 
 impl ListenerSpec {
@@ -180,6 +182,7 @@ impl ListenerSpec {
             advertise_port: None,
             client_auth: None,
             mechanisms: None,
+            session_lifetime: None,
         }
     }
 
@@ -249,6 +252,14 @@ impl ListenerSpec {
         self.mechanisms = Some(mechanisms.into_iter().collect());
         self
     }
+
+    /// How long a client may go on until it must authenticate again (KIP-368); zero for ever. Default: the cluster's;
+    /// matters with SASL only.
+    #[must_use]
+    pub fn session_lifetime(mut self, lifetime: Duration) -> Self {
+        self.session_lifetime = Some(lifetime);
+        self
+    }
 }
 
 /// A listener as it is while brokers run.
@@ -260,6 +271,8 @@ pub(crate) struct Listener {
     pub(crate) tls: Option<Arc<ServerConfig>>,
     /// With SASL: what clients may use, in the order in which they are told.
     pub(crate) mechanisms: Vec<SaslMechanism>,
+    /// With SASL: how many milliseconds a session lasts, 0 for ever.
+    pub(crate) session_ms: i64,
 }
 
 /// `NAME=PROTOCOL://HOST:PORT`, and behind a comma the host, or host and port, that clients are told. As in Kafka, the name

@@ -57,6 +57,5 @@ pub(crate) fn take_token(shared: &Shared, session: &Session, token: &[u8]) -> An
         tokens: shared.tokens.as_ref(),
         wall_ms: shared.clock.wall_ms(),
     };
-    let most_ms = image.configs.number("connections.max.reauth.ms");
-    session.token(token, &Terms { against, now: Instant::now(), most_ms })
+    session.token(token, &Terms { against, now: Instant::now() })
 }

@@ -18,6 +18,8 @@ const LEAST_BETWEEN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Session {
     mechanisms: Vec<SaslMechanism>,
+    /// How long a session lasts at most, in milliseconds; 0 for no end.
+    most_ms: i64,
     /// Guards the state; the connection serves one request at a time, so nobody ever waits for it.
     state: Mutex<State>,
 }
@@ -79,20 +81,19 @@ pub(crate) enum Answer {
     Refused(ErrorCode, String),
 }
 
-/// What a token is checked against, and how long sessions last.
+/// What a token is checked against.
 pub(crate) struct Terms<'a> {
     pub(crate) against: Against<'a>,
     pub(crate) now: Instant,
-    /// `connections.max.reauth.ms`; 0 for no end.
-    pub(crate) most_ms: i64,
 }
 
 impl Session {
     /// The session of a connection that came in on this listener.
     pub(crate) fn new(listener: Option<&Listener>) -> Self {
         let mechanisms = listener.map_or_else(Vec::new, |listener| listener.mechanisms.clone());
+        let most_ms = listener.map_or(0, |listener| listener.session_ms);
         let state = if mechanisms.is_empty() { State::Open } else { State::Handshake };
-        Self { mechanisms, state: Mutex::new(state) }
+        Self { mechanisms, most_ms, state: Mutex::new(state) }
     }
 
     /// Whether nobody has authenticated who has to.
@@ -186,7 +187,7 @@ impl Session {
             Ok(Step::Continue(bytes)) => return Answer::Bytes(bytes, 0),
             Ok(Step::Done(bytes, authenticated)) => match running.known(&authenticated) {
                 Ok(mut known) => {
-                    let lifetime_ms = lifetime_ms(&authenticated, terms);
+                    let lifetime_ms = lifetime_ms(&authenticated, terms.against.wall_ms, self.most_ms);
                     let lasts = lifetime_ms.and_then(|most| u64::try_from(most).ok());
                     known.expires = lasts.map(|lasts| terms.now + Duration::from_millis(lasts));
                     *state = State::Authenticated(known);
@@ -238,9 +239,9 @@ impl Known {
 }
 
 /// How long a session lasts: as long as its credential, and not longer than the broker lets any.
-fn lifetime_ms(authenticated: &Authenticated, terms: &Terms<'_>) -> Option<i64> {
-    let by_credential = authenticated.expires_ms.map(|end| end.saturating_sub(terms.against.wall_ms));
-    let by_broker = Some(terms.most_ms).filter(|most| *most > 0);
+fn lifetime_ms(authenticated: &Authenticated, wall_ms: i64, most_ms: i64) -> Option<i64> {
+    let by_credential = authenticated.expires_ms.map(|end| end.saturating_sub(wall_ms));
+    let by_broker = Some(most_ms).filter(|most| *most > 0);
     let least = match (by_credential, by_broker) {
         (Some(one), Some(other)) => one.min(other),
         (one, other) => one.or(other)?,

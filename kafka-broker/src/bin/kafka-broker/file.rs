@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use kafka_broker::{ClusterBuilder, Identity, ListenerSpec, OauthKeys, ServerTls};
 use serde::Deserialize;
@@ -90,6 +91,7 @@ pub(crate) struct Listener {
     advertise_port: Option<u16>,
     client_auth: Option<String>,
     sasl: Option<Vec<String>>,
+    session_lifetime_ms: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -230,6 +232,9 @@ impl Listener {
         }
         if let Some(mechanisms) = self.sasl {
             spec = spec.sasl(parsed(&mechanisms)?);
+        }
+        if let Some(lifetime) = self.session_lifetime_ms {
+            spec = spec.session_lifetime(Duration::from_millis(lifetime));
         }
         Ok(spec)
     }
