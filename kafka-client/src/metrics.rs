@@ -36,6 +36,7 @@ pub(crate) struct Metrics {
     connects: AtomicU64,
     failed_connects: AtomicU64,
     disconnects: AtomicU64,
+    reauthentications: AtomicU64,
     throttles: AtomicU64,
     throttled_micros: AtomicU64,
 }
@@ -67,6 +68,7 @@ impl Metrics {
             connects: AtomicU64::new(0),
             failed_connects: AtomicU64::new(0),
             disconnects: AtomicU64::new(0),
+            reauthentications: AtomicU64::new(0),
             throttles: AtomicU64::new(0),
             throttled_micros: AtomicU64::new(0),
         }
@@ -115,6 +117,10 @@ impl Metrics {
         self.disconnects.fetch_add(1, Relaxed);
     }
 
+    pub(crate) fn reauthenticated(&self) {
+        self.reauthentications.fetch_add(1, Relaxed);
+    }
+
     pub(crate) fn throttled(&self, duration: Duration) {
         self.throttles.fetch_add(1, Relaxed);
         self.throttled_micros.fetch_add(micros(duration), Relaxed);
@@ -130,6 +136,7 @@ impl Metrics {
             connects: load(&self.connects),
             failed_connects: load(&self.failed_connects),
             disconnects,
+            reauthentications: load(&self.reauthentications),
             throttles: load(&self.throttles),
             throttled: Duration::from_micros(load(&self.throttled_micros)),
         }
@@ -170,6 +177,8 @@ pub struct MetricsSnapshot {
     pub failed_connects: u64,
     /// Ready connections that ended, for whatever reason.
     pub disconnects: u64,
+    /// Times that an open connection authenticated again before its session ended (KIP-368).
+    pub reauthentications: u64,
     /// Answers with which a broker muted its connection (KIP-219).
     pub throttles: u64,
     /// The time brokers asked for in those answers, added up.
@@ -213,7 +222,7 @@ impl MetricsSnapshot {
     /// The numbers in Prometheus's text format, names beginning with `kafka_client_`.
     pub fn to_prometheus(&self) -> String {
         let mut out = String::new();
-        let single: [(&str, &str, &str, f64); 8] = [
+        let single: [(&str, &str, &str, f64); 9] = [
             ("bytes_sent_total", "counter", "Bytes handed to sockets.", self.bytes_sent as f64),
             ("bytes_received_total", "counter", "Bytes read from sockets.", self.bytes_received as f64),
             ("connections", "gauge", "Connections that are open.", self.connections() as f64),
@@ -225,6 +234,12 @@ impl MetricsSnapshot {
                 self.failed_connects as f64,
             ),
             ("disconnects_total", "counter", "Ready connections that ended.", self.disconnects as f64),
+            (
+                "reauthentications_total",
+                "counter",
+                "Times that an open connection authenticated again.",
+                self.reauthentications as f64,
+            ),
             ("throttles_total", "counter", "Answers that muted their connection.", self.throttles as f64),
             ("throttled_seconds_total", "counter", "Time brokers asked for.", self.throttled.as_secs_f64()),
         ];

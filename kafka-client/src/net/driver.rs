@@ -286,6 +286,7 @@ impl Driver {
                         ?session,
                         "re-authenticated"
                     );
+                    self.metrics.reauthenticated();
                     renewing.exchange = None;
                     renewing.renewal.proved(session);
                 }
