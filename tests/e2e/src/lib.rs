@@ -1,6 +1,8 @@
 //! What the end-to-end tests stand on: a cluster, bundled or the one that `KAFKA_BOOTSTRAP` names, and what every test
 //! does with it.
 
+pub mod secured;
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io::Write;

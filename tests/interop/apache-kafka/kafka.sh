@@ -99,9 +99,9 @@ P
 }
 
 # What the one node of a secured cluster has beside the above: a listener for each protocol, the users, and an authorizer that lets
-# everybody at what no ACL is about. Sessions on SASL_PLAINTEXT last 2 s, so that clients have to authenticate again.
+# everybody at what no ACL is about. Sessions on the listener SESSIONS last 2 s, so that clients have to authenticate again.
 security() {
-  local names=(SSL MTLS SASL_PLAINTEXT SASL_SSL) all="PLAINTEXT://127.0.0.1:$1,CONTROLLER://127.0.0.1:$2" at="PLAINTEXT://127.0.0.1:$1" name index=3 mechanism users="" user
+  local names=(SSL MTLS SASL_PLAINTEXT SASL_SSL SESSIONS) all="PLAINTEXT://127.0.0.1:$1,CONTROLLER://127.0.0.1:$2" at="PLAINTEXT://127.0.0.1:$1" name index=3 mechanism users="" user
   echo "PLAINTEXT=127.0.0.1:$1" > "$secured/listeners"
   for name in "${names[@]}"; do
     all+=",$name://127.0.0.1:${!index}" at+=",$name://127.0.0.1:${!index}"
@@ -111,7 +111,7 @@ security() {
   cat <<P
 listeners=$all
 advertised.listeners=$at
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SSL:SSL,MTLS:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SSL:SSL,MTLS:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL,SESSIONS:SASL_SSL
 ssl.keystore.type=PEM
 ssl.keystore.location=$dir/keystore.pem
 ssl.truststore.type=PEM
@@ -123,7 +123,7 @@ super.users=User:ANONYMOUS;User:admin
 allow.everyone.if.no.acl.found=true
 delegation.token.secret.key=a-secret-of-the-tests
 P
-  for name in sasl_plaintext sasl_ssl; do
+  for name in sasl_plaintext sasl_ssl sessions; do
     echo "listener.name.$name.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required$users;"
     for mechanism in scram-sha-256 scram-sha-512; do
       echo "listener.name.$name.$mechanism.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;"
@@ -133,14 +133,14 @@ P
     echo "listener.name.$name.oauthbearer.sasl.oauthbearer.jwks.endpoint.url=file://$secured/jwks.json"
     echo "listener.name.$name.oauthbearer.sasl.oauthbearer.expected.audience=kafka"
   done
-  for mechanism in plain scram-sha-256 scram-sha-512 oauthbearer; do echo "listener.name.sasl_plaintext.$mechanism.connections.max.reauth.ms=2000"; done
+  for mechanism in plain scram-sha-256 scram-sha-512 oauthbearer; do echo "listener.name.sessions.$mechanism.connections.max.reauth.ms=2000"; done
 }
 
 start() {
   local jars; jars=$(libs)
   [ -e "$dir/pids" ] && stop
   rm -rf "$dir"; mkdir -p "$dir"
-  mapfile -t ports < <(free_ports $((nodes * 2 + 4)))
+  mapfile -t ports < <(free_ports $((nodes * 2 + 5)))
   local scram=() jvm=()
   if [ -n "$secured" ]; then
     [ "$nodes" = 1 ] || { echo "--secured is for one node" >&2; exit 2; }

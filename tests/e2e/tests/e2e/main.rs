@@ -13,5 +13,6 @@ mod layers;
 mod partitions;
 mod produce;
 mod refused;
+mod security;
 mod transactions;
 mod virtual_time;
