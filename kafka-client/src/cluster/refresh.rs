@@ -225,15 +225,24 @@ impl Cluster {
     /// See [`Refresher::topic`]; somebody tracks the topic meanwhile.
     pub(crate) async fn topic(self: &Arc<Self>, name: &str, deadline: Instant) -> Result<Arc<Topic>> {
         let what = "learning of a topic's partitions";
+        let refused = |topic: &Topic| {
+            topic.error().filter(|error| topic.partition_count() == 0 && !error.is_retriable())
+        };
+        // What was refused some time ago may have been granted since.
+        let known = self.metadata();
+        let stale = known.topic(name).and_then(|topic| refused(topic)).map(|_| known.generation());
+        if stale.is_some() {
+            self.request_refresh("a topic that was refused is asked for again");
+        }
         let found = self.wait_for(deadline, what, |metadata| {
             let topic = metadata.topic(name)?;
-            match topic.error() {
-                _ if topic.partition_count() > 0 => Some(Ok(topic.clone())),
-                Some(error) if !error.is_retriable() => {
+            match refused(topic) {
+                None => (topic.partition_count() > 0).then(|| Ok(topic.clone())),
+                Some(_) if stale == Some(metadata.generation()) => None,
+                Some(error) => {
                     let message = format!("topic {name}: {}", error.message());
                     Some(Err(Error::broker(error, Api::Metadata, None, Some(message))))
                 }
-                _ => None,
             }
         });
         found.await.map_err(|error| match self.metadata.load().topic(name) {

@@ -174,6 +174,27 @@ async fn a_topic_that_is_forbidden_is_told_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_topic_that_was_forbidden_is_asked_for_again_by_whoever_wants_it_next() {
+    let mut asks = 0;
+    let fake = Fake::new(move |seen| {
+        let names = asked(seen).unwrap();
+        asks += usize::from(!names.is_empty());
+        let told = |name: &String| match asks {
+            1 => failed_topic(name, ErrorCode::TOPIC_AUTHORIZATION_FAILED),
+            _ => topic(name, &[1]),
+        };
+        answer(seen, &[1], names.iter().map(told).collect())
+    });
+    let client = builder(&fake, "b1:9092").connect().await.unwrap();
+    let _tracked = client.refresher().track(["t"], false);
+    let error = client.refresher().topic("t", false, in_seconds(60)).await.unwrap_err();
+    assert_eq!(error.error_code(), Some(ErrorCode::TOPIC_AUTHORIZATION_FAILED));
+    // The permission was given meanwhile.
+    let found = client.refresher().topic("t", false, in_seconds(60)).await.unwrap();
+    assert_eq!(found.partition_count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_partition_without_a_leader_is_asked_for_again_until_it_has_one() {
     let mut asks = 0;
     let fake = Fake::new(move |seen| {
