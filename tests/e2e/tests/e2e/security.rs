@@ -9,10 +9,10 @@ use e2e::secured::{Listener, SESSION, Secured};
 use e2e::{Outcome, eventually, read, text, unique, within};
 use futures::TryStreamExt as _;
 use kafka_admin::{
-    AccessControlEntry, AclBinding, AclBindingFilter, AclOperation, Admin, NewTopic, ResourcePattern,
-    ScramMechanism, UserScramCredentialAlteration,
+    AccessControlEntry, AclBinding, AclBindingFilter, AclOperation, Admin, ClientQuotaAlteration,
+    ClientQuotaEntity, NewTopic, ResourcePattern, ScramMechanism, UserScramCredentialAlteration,
 };
-use kafka_broker::{ErrorCode, SaslMechanism};
+use kafka_broker::{Api, ErrorCode, SaslMechanism};
 use kafka_client::auth::Sasl;
 use kafka_client::{Client, ErrorKind, Offset};
 use kafka_consumer::Consumer;
@@ -94,8 +94,8 @@ async fn who_may_not_is_told_so_and_others_may() -> Outcome {
         cluster.client_of("bob").await?,
     );
     let admin = Admin::new(&admin);
-    let (topic, group) = (unique("restricted"), unique("restricted"));
-    for (_, outcome) in admin.create_topics([NewTopic::new(&topic)]).await? {
+    let (topic, open, group) = (unique("restricted"), unique("open"), unique("restricted"));
+    for (_, outcome) in admin.create_topics([NewTopic::new(&topic), NewTopic::new(&open)]).await? {
         outcome?;
     }
     let may = |operation| AccessControlEntry::allow("User:alice", operation);
@@ -107,19 +107,18 @@ async fn who_may_not_is_told_so_and_others_may() -> Outcome {
     for (_, outcome) in admin.create_acls(bindings.clone()).await? {
         outcome?;
     }
-    let listed = admin.describe_acls(AclBindingFilter::any().name(topic.as_str())).await?;
-    assert_eq!(listed.len(), 2, "{listed:?}");
+    // A change reaches the brokers of a real cluster a moment later.
+    eventually("both are described", || async {
+        let listed = admin.describe_acls(AclBindingFilter::any().name(topic.as_str())).await;
+        listed.is_ok_and(|listed| listed.len() == 2).then_some(())
+    })
+    .await?;
 
-    let read_as = async |client: &Client, group: &str| -> Outcome<String> {
-        let mut consumer = Consumer::builder(client)
-            .group(group)
-            .topics([topic.as_str()])
-            .start_at(Offset::Earliest)
-            .build()
-            .await?;
+    let read_as = async |client: &Client, topic: &str, group: &str| -> Outcome<String> {
+        let mut consumer =
+            Consumer::builder(client).group(group).topics([topic]).start_at(Offset::Earliest).build().await?;
         Ok(text(&read(&mut consumer, 1).await?[0]))
     };
-    // A change reaches the brokers of a real cluster a moment later.
     let producer = Producer::new(&bob).await?;
     let refused = eventually("bob's record is refused", || async {
         producer.send(ProducerRecord::to(topic.as_str()).value("bob's")).await.err()
@@ -129,13 +128,14 @@ async fn who_may_not_is_told_so_and_others_may() -> Outcome {
     assert_eq!(refused.fate(), Fate::NotWritten);
     let producer = Producer::new(&alice).await?;
     producer.send(ProducerRecord::to(topic.as_str()).value("alice's")).await?;
-    within("alice reads", read_as(&alice, &group)).await??;
-    let refused_to_bob = async |group: String| -> Outcome<Option<ErrorCode>> {
-        let refused = within("bob is refused", read_as(&bob, &group)).await?.err().ok_or("bob may read")?;
+    within("alice reads", read_as(&alice, &topic, &group)).await??;
+    let refused_to_bob = async |topic: &str, group: &str| -> Outcome<Option<ErrorCode>> {
+        let refused =
+            within("bob is refused", read_as(&bob, topic, group)).await?.err().ok_or("bob may read")?;
         Ok(refused.downcast::<kafka_consumer::Error>()?.error_code())
     };
-    assert_eq!(refused_to_bob(group.clone()).await?, Some(ErrorCode::GROUP_AUTHORIZATION_FAILED));
-    assert_eq!(refused_to_bob(unique("own")).await?, Some(ErrorCode::TOPIC_AUTHORIZATION_FAILED));
+    assert_eq!(refused_to_bob(&open, &group).await?, Some(ErrorCode::GROUP_AUTHORIZATION_FAILED));
+    assert_eq!(refused_to_bob(&topic, &unique("own")).await?, Some(ErrorCode::TOPIC_AUTHORIZATION_FAILED));
 
     for (_, outcome) in admin.delete_acls([AclBindingFilter::any().name(topic.as_str())]).await? {
         outcome?;
@@ -176,6 +176,44 @@ async fn a_user_with_a_new_password_comes_in_until_it_is_deleted() -> Outcome {
         outcome?;
     }
     eventually("the user stays out", || async { connect(password).await.err() }).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producer_over_its_quota_waits_and_loses_nothing() -> Outcome {
+    let test = "a_producer_over_its_quota_waits_and_loses_nothing";
+    let Some(cluster) = Secured::start(test).await? else { return Ok(()) };
+    let admin = cluster.client_of("admin").await?;
+    let client_id = unique("slow");
+    let client = cluster.builder(Listener::Plaintext).client_id(client_id.as_str()).connect().await?;
+    let topic = unique("quota");
+    for (_, outcome) in Admin::new(&client).create_topics([NewTopic::new(&topic)]).await? {
+        outcome?;
+    }
+    let entity = ClientQuotaEntity::client_id(&client_id);
+    let quota = ClientQuotaAlteration::of(entity).set("producer_byte_rate", 200_000.0);
+    for (_, outcome) in Admin::new(&admin).alter_client_quotas([quota]).await? {
+        outcome?;
+    }
+    let producer = Producer::builder(&client).batch_size(64 * 1024).build().await?;
+    // A change reaches the brokers of a real cluster a moment later; then it is a matter of bytes.
+    let value = "x".repeat(10_000);
+    eventually("a broker mutes the producer", || async {
+        for _ in 0..20 {
+            producer
+                .send(ProducerRecord::to(topic.as_str()).partition(0).value(value.as_str()))
+                .await
+                .unwrap();
+        }
+        (client.metrics().throttles > 0).then_some(())
+    })
+    .await?;
+    let sent = client.metrics().request(Api::Produce).map_or(0, |produce| produce.answered);
+    producer.close(e2e::PATIENCE).await?;
+    let metrics = client.metrics();
+    assert!(metrics.throttled > Duration::ZERO && metrics.disconnects <= 1, "{metrics:?}");
+    let ends = e2e::read_all(&client, &topic, 1).await?;
+    assert_eq!(ends[&0].len() as u64, sent, "each record once, one for each request");
     Ok(())
 }
 
