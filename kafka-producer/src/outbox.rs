@@ -368,9 +368,23 @@ impl Outbox {
 
     /// Fails what waits for a node, or everything, because no broker will take it from this client.
     pub(crate) fn refuse(&mut self, error: &kafka_client::Error, node: Option<NodeId>, now: Instant) {
+        self.refuse_where(error, |leader| node.is_none() || leader == node, now);
+    }
+
+    /// Fails what waits for a leader to be known, because no broker will name it to this client.
+    pub(crate) fn refuse_leaderless(&mut self, error: &kafka_client::Error, now: Instant) {
+        self.refuse_where(error, |leader| leader.is_none(), now);
+    }
+
+    fn refuse_where(
+        &mut self,
+        error: &kafka_client::Error,
+        concerns: impl Fn(Option<NodeId>) -> bool,
+        now: Instant,
+    ) {
         for number in 0..self.partitions.len() {
             if let Some(partition) = &mut self.partitions[number]
-                && (node.is_none() || partition.leader == node)
+                && concerns(partition.leader)
             {
                 partition.refuse(error, &self.memory);
                 partition.publish_load();

@@ -63,6 +63,7 @@ pub(crate) struct Sender {
     max_compressing: usize,
     metadata: Arc<Metadata>,
     metadata_changes: BoxFuture<'static, Option<watch::Receiver<u64>>>,
+    metadata_failures: BoxFuture<'static, Option<watch::Receiver<Option<kafka_client::Error>>>>,
     timer: Pin<Box<Sleep>>,
     /// When it has to be done, once the producer is being closed.
     close_by: Option<Instant>,
@@ -96,6 +97,7 @@ impl Sender {
         let config = client.config();
         let max_compressing = std::thread::available_parallelism().map_or(1, usize::from);
         let changes = client.refresher().subscribe();
+        let failures = client.refresher().failures();
         Self {
             owner: client.owner(),
             max_in_flight: shared.config.max_in_flight,
@@ -113,6 +115,7 @@ impl Sender {
             max_compressing,
             metadata: client.metadata(),
             metadata_changes: Box::pin(next_change(changes)),
+            metadata_failures: Box::pin(next_change(failures)),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             close_by: None,
             noticed: Vec::new(),
@@ -157,6 +160,17 @@ impl Sender {
                 None => Box::pin(std::future::pending()),
             };
             self.follow_metadata(now);
+            busy = true;
+        }
+        while let Poll::Ready(failures) = self.metadata_failures.as_mut().poll(cx) {
+            self.metadata_failures = match failures {
+                Some(failures) => Box::pin(next_change(failures)),
+                None => Box::pin(std::future::pending()),
+            };
+            // What has a leader goes to it, or is refused there.
+            if let Some(refusal) = self.client.refresher().refusal().filter(is_refusal) {
+                self.outbox.refuse_leaderless(&refusal, now);
+            }
             busy = true;
         }
         if let Some(identity) = &mut self.identity
@@ -542,7 +556,7 @@ fn is_refusal(error: &kafka_client::Error) -> bool {
     refuses && error.is_fatal()
 }
 
-async fn next_change(mut changes: watch::Receiver<u64>) -> Option<watch::Receiver<u64>> {
+async fn next_change<T>(mut changes: watch::Receiver<T>) -> Option<watch::Receiver<T>> {
     changes.changed().await.ok()?;
     Some(changes)
 }

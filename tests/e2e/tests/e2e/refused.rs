@@ -10,7 +10,7 @@ use futures::TryStreamExt;
 use kafka_admin::Admin;
 use kafka_broker::{Cluster, OauthKeys, SaslMechanism};
 use kafka_client::auth::{Sasl, Token};
-use kafka_client::{Client, ErrorKind, Offset};
+use kafka_client::{Client, ErrorKind, Offset, TopicPartition};
 use kafka_consumer::Consumer;
 use kafka_producer::{Producer, ProducerRecord};
 use kafka_wire::api::Api;
@@ -23,7 +23,8 @@ const BAD: &str = "e30.e30.";
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 async fn cluster() -> Outcome<Cluster> {
-    let builder = Cluster::builder().brokers(3).transport_memory().topic("orders", 3, 3);
+    let builder =
+        Cluster::builder().brokers(3).transport_memory().topic("orders", 3, 3).topic("lonely", 1, 1);
     let builder = builder.sasl([SaslMechanism::OauthBearer]).oauth(OauthKeys::unsecured());
     Ok(builder.session_lifetime(Duration::from_secs(4)).start().await?)
 }
@@ -88,7 +89,7 @@ async fn refused_from_the_start_every_role_fails_at_once() -> Outcome {
     })
     .await?;
     refused("assigned consumer", async {
-        let consumer = Consumer::builder(&client).assign([kafka_client::TopicPartition::new("orders", 0)]);
+        let consumer = Consumer::builder(&client).assign([TopicPartition::new("orders", 0)]);
         consumer.start_at(Offset::Earliest).build().await?.try_next().await
     })
     .await?;
@@ -147,4 +148,32 @@ async fn refused_in_the_middle_every_role_fails_at_once_and_works_again_when_tha
     producer.send(ProducerRecord::to("orders").partition(0).value("two")).await?;
     admin.list_topics().await?;
     Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_that_wait_for_a_leader_do_not_wait_for_one_that_nobody_will_name() -> Outcome {
+    if skipped("refused_without_a_leader", "tokens and virtual time") {
+        return Ok(());
+    }
+    let cluster = cluster().await?;
+    let is_good = Arc::new(AtomicBool::new(true));
+    let client = client(&cluster, &is_good)?;
+    let producer = Producer::new(&client).await?;
+    producer.send(ProducerRecord::to("lonely").value("one")).await?;
+
+    let lonely = TopicPartition::new("lonely", 0);
+    let (leader, _) = client.metadata().leader(&lonely).ok_or("the topic has no leader")?;
+    cluster.stop_broker(leader).await?;
+    let waiting = producer.enqueue(ProducerRecord::to("lonely").value("two")).await?;
+    timeout(Duration::from_secs(30), async {
+        while client.metadata().leader(&lonely).is_some() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await?;
+
+    is_good.store(false, Ordering::Relaxed);
+    sleep(Duration::from_secs(4)).await;
+    refused("waiting", waiting).await?;
+    refused("later", producer.send(ProducerRecord::to("lonely").value("three"))).await
 }
