@@ -1,6 +1,7 @@
 //! Counts what clients of one broker use, and says how long each has to stay away.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
@@ -15,7 +16,7 @@ use super::rate::{Bucket, Rate, Windows};
 use crate::config::BrokerConfigs;
 use crate::shared::RequestContext;
 
-/// With so many rates, those that are over make room.
+/// With so many entries, those that are over make room.
 const MANY: usize = 1_000;
 
 /// What the clients of one broker have used of late.
@@ -23,9 +24,41 @@ const MANY: usize = 1_000;
 pub(crate) struct Charges {
     windows: Windows,
     /// Guards the rates, for as long as one is changed.
-    rates: Mutex<HashMap<(Kind, Sharers), Rate>>,
+    rates: Mutex<Recent<(Kind, Sharers), Rate>>,
     /// Guards the tokens for changes of partitions; they are few, as few clients change any.
-    mutations: Mutex<HashMap<Sharers, Bucket>>,
+    mutations: Mutex<Recent<Sharers, Bucket>>,
+}
+
+/// What is kept of clients until it is over. Clients choose their ids: with ever new ones they get a search for what is over
+/// only when the number of entries has doubled, so that the search costs each of them the same.
+#[derive(Debug)]
+pub(super) struct Recent<K, V> {
+    entries: HashMap<K, V>,
+    /// With so many entries it is time to search.
+    full: usize,
+}
+
+impl<K, V> Default for Recent<K, V> {
+    fn default() -> Self {
+        Self { entries: HashMap::new(), full: MANY }
+    }
+}
+
+impl<K: Eq + Hash, V> Recent<K, V> {
+    /// The entry of `key`, made if there is none.
+    pub(super) fn entry(
+        &mut self,
+        key: K,
+        mut is_over: impl FnMut(&mut V) -> bool,
+        make: impl FnOnce() -> V,
+    ) -> &mut V {
+        if self.entries.len() >= self.full && !self.entries.contains_key(&key) {
+            self.entries.retain(|_, value| !is_over(value));
+            self.entries.shrink_to(2 * self.entries.len());
+            self.full = (2 * self.entries.len()).max(MANY);
+        }
+        self.entries.entry(key).or_insert_with(make)
+    }
 }
 
 impl Charges {
@@ -40,11 +73,8 @@ impl Charges {
 
     /// Notes what is used, and says how long that takes to come within the limit.
     fn charge(&self, kind: Kind, sharers: Sharers, limit: f64, used: f64, now: Instant) -> Duration {
-        let mut rates = self.lock();
-        if rates.len() >= MANY && !rates.contains_key(&(kind, sharers.clone())) {
-            rates.retain(|_, rate| !rate.is_over(now, self.windows));
-        }
-        let rate = rates.entry((kind, sharers)).or_default();
+        let mut rates = lock(&self.rates);
+        let rate = rates.entry((kind, sharers), |rate| rate.is_over(now, self.windows), Rate::default);
         rate.record(used, now, self.windows);
         rate.excess(limit, now, self.windows)
     }
@@ -52,17 +82,15 @@ impl Charges {
     /// Takes tokens for changes of partitions, and says how long the client has to stay away.
     fn mutate(&self, sharers: Sharers, limit: f64, partitions: f64) -> Duration {
         let now = Instant::now();
-        let mut buckets = self.mutations.lock().unwrap_or_else(PoisonError::into_inner);
-        if buckets.len() >= MANY && !buckets.contains_key(&sharers) {
-            buckets.retain(|_, bucket| !bucket.is_full_at(now));
-        }
-        let bucket = buckets.entry(sharers).or_insert_with(|| Bucket::new(limit, now, self.windows));
+        let mut buckets = lock(&self.mutations);
+        let new = || Bucket::new(limit, now, self.windows);
+        let bucket = buckets.entry(sharers, |bucket| bucket.is_full_at(now), new);
         bucket.take(partitions, limit, now, self.windows)
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(Kind, Sharers), Rate>> {
-        self.rates.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(guarded: &Mutex<T>) -> MutexGuard<'_, T> {
+    guarded.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl RequestContext {
@@ -134,6 +162,10 @@ impl RequestContext {
 
     fn charge(&self, kind: Kind, used: f64) -> Duration {
         let Some((sharers, limit)) = self.limit(kind) else { return Duration::ZERO };
+        if self.session.is_pending() {
+            // As in Kafka: whoever has not authenticated uses up nobody's quota by giving their client id.
+            return Duration::ZERO;
+        }
         let Some(node) = self.shared.nodes.get(&self.broker) else { return Duration::ZERO };
         node.charges.charge(kind, sharers, limit, used, Instant::now())
     }

@@ -7,17 +7,20 @@ use kafka_wire::fetch::{FetchPartition, NO_HIGH_WATERMARK};
 use kafka_wire::messages::alter_client_quotas_request::{EntityData, EntryData, OpData};
 use kafka_wire::messages::describe_client_quotas_request::ComponentData;
 use kafka_wire::messages::{
-    AlterClientQuotasRequest, DescribeClientQuotasRequest, MetadataRequest, StrBytes,
+    AlterClientQuotasRequest, ApiVersionsRequest, DescribeClientQuotasRequest, MetadataRequest,
+    SaslAuthenticateRequest, SaslHandshakeRequest, StrBytes,
 };
 use kafka_wire::{Api, produce};
 use tokio::time::Instant;
 
+use super::enforce::Recent;
 use super::limits::{Kind, Quotas};
 use super::rate::{Rate, Windows};
 use super::{Entity, Part};
 use crate::cluster::Cluster;
 use crate::testing::Bench;
 use crate::wire_test::{Wire, batch_of, fetch_request, memory_cluster, named};
+use crate::{ListenerSpec, SaslMechanism};
 
 const WINDOWS: Windows = Windows { size: Duration::from_secs(1), count: 11 };
 
@@ -310,6 +313,55 @@ async fn who_keeps_the_broker_busy_stays_away_for_a_window_at_most() {
         assert_eq!(told.throttle_time_ms, 1000);
         assert_eq!(start.elapsed().as_secs(), second);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobodys_quota_is_used_up_before_authentication() {
+    let cluster = Cluster::builder()
+        .transport_memory()
+        .user("alice", "secret")
+        .listener(ListenerSpec::plaintext("OPEN"))
+        .listener(ListenerSpec::sasl_plaintext("SASL").sasl([SaslMechanism::Plain]))
+        .start()
+        .await
+        .unwrap();
+    limit(&mut Wire::to(&cluster, 1), "request_percentage", 1e-9).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let start = Instant::now();
+    let mut wire = Wire::to_listener(&cluster, 1, "SASL");
+    for _ in 0..3 {
+        assert_eq!(wire.call(1, ApiVersionsRequest::default()).await.throttle_time_ms, 0);
+    }
+    wire.call(1, SaslHandshakeRequest::default().with_mechanism(text("PLAIN"))).await;
+    let token = kafka_wire::sasl::plain::encode("alice", "secret").unwrap().to_vec();
+    wire.call(1, SaslAuthenticateRequest::default().with_auth_bytes(token.into())).await;
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    assert_eq!(wire.call(1, ApiVersionsRequest::default()).await.throttle_time_ms, 1000, "and then it is");
+}
+
+#[test]
+fn ever_new_clients_cost_the_same_each_and_leave_nothing_behind() {
+    const CLIENTS: usize = 50_000;
+    let mut recent = Recent::default();
+    let mut looked = 0;
+    for client in 0..CLIENTS {
+        recent.entry(
+            client,
+            |_: &mut ()| {
+                looked += 1;
+                false
+            },
+            || (),
+        );
+    }
+    assert!((1..2 * CLIENTS).contains(&looked), "{looked}");
+    let mut made = 0;
+    for client in 0..2 * CLIENTS {
+        recent.entry(CLIENTS + client, |()| true, || made += 1);
+    }
+    assert_eq!(made, 2 * CLIENTS);
+    recent.entry(0, |()| true, || made += 1);
+    assert_eq!(made, 2 * CLIENTS + 1, "the first one was forgotten");
 }
 
 #[tokio::test(start_paused = true)]
