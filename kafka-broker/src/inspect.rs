@@ -30,7 +30,7 @@ pub struct RequestRecord {
     pub broker: i32,
     /// Which connection of that broker, counted from 1.
     pub connection: u64,
-    /// The name of the client.
+    /// The name of the client, or its first 255 characters.
     pub client_id: Option<Arc<str>>,
     /// Who sent it, as the broker knows it: `User:alice`, or `User:ANONYMOUS`.
     pub principal: Arc<str>,

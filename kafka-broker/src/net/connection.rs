@@ -34,6 +34,8 @@ const READ: usize = 256 * 1024;
 const LARGE_READ: usize = 32 * 1024;
 /// The most bytes a frame of a Metadata request may have: enough for 10,000 topics, and each costs a place in the answer.
 const LARGEST_METADATA: usize = 4 * 1024 * 1024;
+/// The most characters that the request log keeps of a client's id.
+const LONGEST_REMEMBERED: usize = 255;
 
 /// Why a connection ends.
 #[derive(Debug, thiserror::Error)]
@@ -251,7 +253,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             wall_ms: self.shared.clock.wall_ms(),
             broker: self.slot.node.id,
             connection: self.slot.connection,
-            client_id: ctx.client_id.clone(),
+            client_id: ctx.client_id.as_ref().map(remembered),
             principal: Arc::clone(&self.principal_name),
             api,
             version,
@@ -381,6 +383,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn log(&self, at: LogPosition, outcome: Outcome) {
         self.slot.node.log_outcome(at, outcome);
         self.shared.events.notify();
+    }
+}
+
+/// A client's id as the request log keeps it: requests are remembered by the thousands, and whoever has not authenticated
+/// could otherwise have 32 KiB of memory with each.
+fn remembered(client_id: &Arc<str>) -> Arc<str> {
+    match client_id.char_indices().nth(LONGEST_REMEMBERED) {
+        Some((end, _)) => client_id[..end].into(),
+        None => Arc::clone(client_id),
     }
 }
 

@@ -48,6 +48,20 @@ async fn bytes_after_a_request_are_left() {
     }
 }
 
+#[tokio::test]
+async fn the_request_log_keeps_the_beginning_of_a_long_client_id() {
+    let cluster = memory_cluster(1, "t", 1, 1).await;
+    for (client_id, kept) in [("é".repeat(255), 255), ("é".repeat(256), 255), ("x".repeat(32_000), 255)] {
+        let mut wire = Wire::to(&cluster, 1);
+        let id = client_id.as_bytes();
+        let bytes = [&[0, 18, 0, 1, 0, 0, 0, 9][..], &(id.len() as u16).to_be_bytes(), id].concat();
+        wire.stream.write_all(&framed(&bytes)).await.unwrap();
+        wire.receive_frame().await.unwrap();
+        let logged = cluster.requests().pop().unwrap().client_id.unwrap();
+        assert!(logged.chars().count() == kept && client_id.starts_with(&*logged), "{logged}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn lengths_and_headers_out_of_bounds_close_the_connection() {
     let cluster = memory_cluster(1, "t", 1, 1).await;
