@@ -106,7 +106,8 @@ fn apply(credentials: &mut Credentials, change: &Change<'_>) -> Result<(), Refus
             if upsertion.salted_password.is_empty() {
                 return unacceptable("The salted password must not be empty");
             }
-            if credentials.scram_users().count() >= MOST_USERS {
+            // Whoever is there already may have another password.
+            if credentials.scram_users().len() >= MOST_USERS && !credentials.has_scram(user) {
                 return refuse(ErrorCode::POLICY_VIOLATION, "There are too many users");
             }
             let keys = ScramKeys::from_salted_password(hash, &upsertion.salted_password);
@@ -245,6 +246,28 @@ mod tests {
         let missing = "Attempt to delete a user credential that does not exist";
         assert_eq!(changed[1], ("bob".to_owned(), not_found, missing.to_owned()));
         assert_eq!(describe(&bench, &["alice"]).await[0].2, [(2, 8192)]);
+    }
+
+    #[tokio::test]
+    async fn a_cluster_has_so_many_users_and_each_may_change_its_password() {
+        let bench = Bench::new(2);
+        let salted = salted_password(ScramHash::Sha256, "secret", b"salt", 4096).to_vec();
+        let of = |user: String, mechanism| {
+            ScramCredentialUpsertion::default()
+                .with_name(user.into())
+                .with_mechanism(mechanism)
+                .with_iterations(4096)
+                .with_salt(b"salt"[..].into())
+                .with_salted_password(salted.clone().into())
+        };
+        for half in 0..2 {
+            let users = (0..MOST_USERS / 2).map(|user| of(format!("{half}-{user}"), 1)).collect();
+            assert!(alter(&bench, vec![], users).await.iter().all(|(_, code, _)| code.is_ok()));
+        }
+        let last = vec![of("0-0".into(), 1), of("1-1".into(), 2), of("one more".into(), 1)];
+        let codes: Vec<ErrorCode> =
+            alter(&bench, vec![], last).await.into_iter().map(|(_, code, _)| code).collect();
+        assert_eq!(codes, [ErrorCode::NONE, ErrorCode::NONE, ErrorCode::POLICY_VIOLATION]);
     }
 
     #[tokio::test]

@@ -104,8 +104,13 @@ impl Credentials {
     }
 
     /// The users with credentials for SCRAM.
-    pub(crate) fn scram_users(&self) -> impl Iterator<Item = &Arc<str>> {
+    pub(crate) fn scram_users(&self) -> impl ExactSizeIterator<Item = &Arc<str>> {
         self.scram.keys()
+    }
+
+    /// Whether the user is one of them.
+    pub(crate) fn has_scram(&self, user: &str) -> bool {
+        self.scram.contains_key(user)
     }
 }
 
