@@ -205,7 +205,15 @@ async fn serve_one<R: Served>(
     });
     let refusal = |stage| ctx.injected.error(stage).and_then(|code| request.refusal(ctx.version, code));
     let (refused, spoiled) = (refusal(Stage::Before), refusal(Stage::After));
-    let denied = access.check(&ctx, &request).err().and_then(|code| request.refusal(ctx.version, code));
+    let denied = match access.check(&ctx, &request) {
+        Ok(()) => None,
+        Err(code) => {
+            // A response that had no way to say so would otherwise be one that serves.
+            let unsayable = || ProtocolErrorKind::InvalidValue("it may not be served".into());
+            let refused = request.refusal(ctx.version, code);
+            Some(refused.ok_or_else(|| unsayable().at(ctx.api.key(), ctx.version))?)
+        }
+    };
     if let Some(reply) = strike(&ctx, Stage::Before).await {
         return Ok(reply);
     }
