@@ -165,6 +165,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Serves a token as clients sent them before SaslAuthenticate: a length and bytes, answered in the same way. A refusal
     /// is not answered.
     async fn serve_token(&mut self, token: &[u8]) -> Result<(), End> {
+        self.admit(Api::SaslAuthenticate)?;
         match sasl::take_token(&self.shared, &self.session, token) {
             sasl::Answer::Bytes(bytes, _) => {
                 let length = u32::try_from(bytes.len()).unwrap_or_default().to_be_bytes();

@@ -13,6 +13,8 @@ use crate::principal::Principal;
 
 /// A client may not begin anew more often.
 const LEAST_BETWEEN: Duration = Duration::from_secs(1);
+/// The most characters that the log has of a mechanism that a client made up.
+const LONGEST_SHOWN: usize = 64;
 
 /// One connection's authentication.
 #[derive(Debug)]
@@ -157,7 +159,9 @@ impl Session {
             _ => return (ErrorCode::ILLEGAL_SASL_STATE, &[]),
         };
         let Some(mechanism) = self.mechanisms.iter().copied().find(|known| known.name() == name) else {
-            *state = State::Failed(format!("the SASL mechanism {name:.64} is not enabled"));
+            // As Rust would write it: a line break in it begins no line of the log.
+            let shown: String = name.chars().take(LONGEST_SHOWN).collect();
+            *state = State::Failed(format!("the SASL mechanism {shown:?} is not enabled"));
             return (ErrorCode::UNSUPPORTED_SASL_MECHANISM, &self.mechanisms);
         };
         let exchange = Exchange::new(mechanism);

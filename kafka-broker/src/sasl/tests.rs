@@ -14,7 +14,9 @@ use kafka_wire::sasl::{oauthbearer, plain};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep};
 
+use super::Session;
 use crate::builder::ClusterBuilder;
+use crate::listener::{Listener, SecurityProtocol};
 use crate::wire_test::{Wire, memory_cluster};
 use crate::{Cluster, ListenerSpec, OauthKeys, SaslMechanism, TokenIssuer};
 
@@ -196,6 +198,23 @@ async fn the_last_nonce_must_be_the_brokers() {
     }
 }
 
+#[test]
+fn a_mechanism_that_a_client_makes_up_forges_no_line_of_the_log() {
+    let listener = Listener {
+        name: "SASL".into(),
+        protocol: SecurityProtocol::SaslPlaintext,
+        tls: None,
+        mechanisms: EVERY.to_vec(),
+        session_ms: 0,
+    };
+    let session = Session::new(Some(&listener));
+    let name = format!("\nWARN \u{1b}[31m{}", "x".repeat(1000));
+    let (code, _) = session.handshake(&name, 1, Instant::now());
+    let why = session.failure().unwrap();
+    assert_eq!(code, ErrorCode::UNSUPPORTED_SASL_MECHANISM);
+    assert!(why.len() < 150 && !why.contains(char::is_control), "{why:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn before_authentication_nothing_else_is_served() {
     let cluster = secured().start().await.unwrap();
@@ -319,6 +338,22 @@ async fn who_authenticates_again_is_the_same_by_the_same_mechanism() {
     );
     wire.send(2, &SaslAuthenticateRequest::default()).await;
     wire.assert_closed().await;
+    // Without Kafka's headers as well.
+    for (mechanism, message, is_right) in
+        [("PLAIN", &alice[..], true), ("SCRAM-SHA-256", b"n,,n=alice,r=abcdefghijklmnopqrstuvwx", false)]
+    {
+        let mut wire = begin().await;
+        let asked = SaslHandshakeRequest::default().with_mechanism(mechanism.to_owned().into());
+        assert_eq!(wire.call(0, asked).await.error_code, 0);
+        wire.stream.write_i32(message.len() as i32).await.unwrap();
+        wire.stream.write_all(message).await.unwrap();
+        if is_right {
+            assert_eq!(wire.stream.read_i32().await.unwrap(), 0, "an empty answer");
+            assert!(is_served(&mut wire).await);
+        } else {
+            wire.assert_closed().await;
+        }
+    }
     let mut wire = begin().await;
     handshake(&mut wire, "PLAIN").await;
     wire.send(1, &MetadataRequest::default()).await;
