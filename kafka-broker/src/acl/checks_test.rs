@@ -602,6 +602,76 @@ async fn nobody_learns_from_a_refusal_whether_a_topic_exists() {
                     .with_topics(vec![topic.with_partition_indexes(vec![0, 7])])
             }),
         ),
+        (Api::Fetch, 12, {
+            let partition = FetchPartition {
+                topic: crate::wire_test::named("t"),
+                index: 0,
+                current_leader_epoch: -1,
+                fetch_offset: 0,
+                last_fetched_epoch: -1,
+                log_start_offset: -1,
+                max_bytes: 1000,
+                replica_directory_id: [0; 16],
+                high_watermark: fetch::NO_HIGH_WATERMARK,
+            };
+            fetch_body(12, fetch_request(&[partition])).into()
+        }),
+        (
+            Api::OffsetForLeaderEpoch,
+            3,
+            encoded(3, {
+                use offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
+                let partitions = vec![OffsetForLeaderPartition::default()];
+                let topic = OffsetForLeaderTopic::default().with_topic(t()).with_partitions(partitions);
+                OffsetForLeaderEpochRequest::default().with_topics(vec![topic])
+            }),
+        ),
+        (
+            Api::DeleteRecords,
+            1,
+            encoded(1, {
+                use delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
+                let partitions = vec![DeleteRecordsPartition::default()];
+                let topic = DeleteRecordsTopic::default().with_name(t()).with_partitions(partitions);
+                DeleteRecordsRequest::default().with_topics(vec![topic])
+            }),
+        ),
+        (
+            Api::OffsetFetch,
+            5,
+            encoded(5, {
+                let topic = offset_fetch_request::OffsetFetchRequestTopic::default().with_name(t());
+                let topics = vec![topic.with_partition_indexes(vec![0, 7])];
+                OffsetFetchRequest::default().with_group_id(g()).with_topics(Some(topics))
+            }),
+        ),
+        (
+            Api::DescribeConfigs,
+            1,
+            encoded(1, {
+                let topic = describe_configs_request::DescribeConfigsResource::default();
+                let topic = topic.with_resource_type(2).with_resource_name("t".into());
+                DescribeConfigsRequest::default().with_resources(vec![topic.with_configuration_keys(None)])
+            }),
+        ),
+        (
+            Api::AlterConfigs,
+            1,
+            encoded(1, {
+                let topic = alter_configs_request::AlterConfigsResource::default();
+                let topic = topic.with_resource_type(2).with_resource_name("t".into());
+                AlterConfigsRequest::default().with_resources(vec![topic])
+            }),
+        ),
+        (
+            Api::IncrementalAlterConfigs,
+            0,
+            encoded(0, {
+                let topic = incremental_alter_configs_request::AlterConfigsResource::default();
+                let topic = topic.with_resource_type(2).with_resource_name("t".into());
+                IncrementalAlterConfigsRequest::default().with_resources(vec![topic])
+            }),
+        ),
         (
             Api::CreatePartitions,
             1,
