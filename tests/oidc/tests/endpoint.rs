@@ -187,6 +187,21 @@ async fn a_refusal_is_final_and_in_the_endpoints_words() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_says_the_request_back_has_no_secret_told() {
+    // The header, the form, and the secret where the text is cut off.
+    let header = "Basic YmlsbGluZzpzM2NyZXQtb2YtYmlsbGluZw==";
+    for said in [header.to_owned(), format!("{} {SECRET}", "x".repeat(290))] {
+        let server = answers(ResponseTemplate::new(400).set_body_json(json!({"error": said}))).await;
+        let (error, _) = failure(&oidc(&server)).await;
+        let shown = error.to_string();
+        assert!(
+            shown.contains("***") && !shown.contains(&SECRET[..3]) && !shown.contains("YmlsbGluZ"),
+            "{shown}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_refusal_is_answered_from_memory_for_a_while() {
     let server = answers(ResponseTemplate::new(400)).await;
     let oidc = oidc(&server);

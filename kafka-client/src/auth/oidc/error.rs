@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::auth::Secret;
+use zeroize::Zeroizing;
+
+use crate::auth::{Secret, percent};
 use crate::error::Error;
 
 /// Why the token endpoint gave no token. Cheap to clone; no secret is in it.
@@ -103,7 +105,7 @@ impl OidcErrorKind {
 }
 
 impl OidcErrorKind {
-    /// Replaces secrets in what the endpoint said.
+    /// Replaces secrets in what the endpoint said, as they are and as they stood in the request's form.
     pub(super) fn redact<'a>(&mut self, secrets: impl Iterator<Item = &'a Secret>) {
         let texts: [Option<&mut String>; 2] = match self {
             Self::Refused { error, description, .. } => [error.as_mut(), description.as_mut()],
@@ -111,15 +113,35 @@ impl OidcErrorKind {
             Self::Malformed(reason) => [Some(reason), None],
             _ => return,
         };
-        let secrets: Vec<&str> = secrets.map(Secret::expose).filter(|secret| !secret.is_empty()).collect();
+        let secrets = secrets.map(Secret::expose).filter(|secret| !secret.is_empty());
+        let secrets = Zeroizing::new(
+            secrets.flat_map(|secret| [secret.to_owned(), encoded(secret)]).collect::<Vec<_>>(),
+        );
         for text in texts.into_iter().flatten() {
-            for secret in &secrets {
+            for secret in secrets.iter() {
                 if text.contains(secret) {
                     *text = text.replace(secret, "***");
+                }
+                if let Some(begin) = cut_off(text, secret) {
+                    text.replace_range(begin.., "***…");
                 }
             }
         }
     }
+}
+
+fn encoded(secret: &str) -> String {
+    let mut encoded = String::with_capacity(3 * secret.len());
+    percent::encode_into(&mut encoded, secret);
+    encoded
+}
+
+/// Where a secret begins of which the end was cut off with the text's.
+fn cut_off(text: &str, secret: &str) -> Option<usize> {
+    let kept = text.strip_suffix('…')?;
+    let mut beginnings = secret.char_indices().rev().map(|(end, _)| &secret[..end]);
+    let cut = beginnings.find(|beginning| !beginning.is_empty() && kept.ends_with(beginning))?;
+    Some(kept.len() - cut.len())
 }
 
 impl fmt::Display for OidcError {
@@ -132,7 +154,8 @@ impl fmt::Display for OidcError {
 impl std::error::Error for OidcError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self.kind() {
-            OidcErrorKind::Unreachable(error) => Some(error),
+            // It is in the text itself.
+            OidcErrorKind::Unreachable(error) => std::error::Error::source(error),
             _ => None,
         }
     }
@@ -165,5 +188,44 @@ impl fmt::Display for OidcErrorKind {
             Self::Interrupted(reason) => write!(f, "the connection ended before the answer did: {reason}"),
             Self::Assertion(reason) => write!(f, "there is no assertion to show: {reason}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    fn redacted(said: &str, secret: &str) -> String {
+        let secrets = [Secret::from(""), Secret::from(secret)];
+        let mut kind = OidcErrorKind::Refused { status: 400, error: None, description: Some(said.into()) };
+        kind.redact(secrets.iter());
+        let OidcErrorKind::Refused { description: Some(said), .. } = kind else { panic!("{kind:?}") };
+        said
+    }
+
+    #[test]
+    fn a_secret_that_is_said_back_is_not_told_in_whichever_form() {
+        assert_eq!(redacted("no hunter2 here, hunter2", "hunter2"), "no *** here, ***");
+        assert_eq!(redacted("got client_secret=h%26nter2", "h&nter2"), "got client_secret=***");
+        assert_eq!(redacted("no such client", "hunter2"), "no such client");
+    }
+
+    #[test]
+    fn a_secret_that_is_cut_off_with_the_text_is_not_told_either() {
+        assert_eq!(redacted("no hunter…", "hunter2"), "no ***…");
+        assert_eq!(redacted("no h…", "hünter2"), "no ***…");
+        assert_eq!(redacted("no hü…", "hünter2"), "no ***…");
+        assert_eq!(redacted("no client…", "hunter2"), "no client…");
+        // Where the text is whole, so is what it says.
+        assert_eq!(redacted("no hunter", "hunter2"), "no hunter");
+    }
+
+    #[test]
+    fn why_the_endpoint_was_not_reached_is_told_once() {
+        let unreachable = Error::disconnected("login:443".parse().unwrap(), "reset");
+        let error = OidcError::new("https://login", 1, OidcErrorKind::Unreachable(unreachable));
+        assert!(error.to_string().contains("reset") && error.source().is_none(), "{error:?}");
     }
 }

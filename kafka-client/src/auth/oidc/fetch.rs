@@ -89,6 +89,7 @@ impl Source {
         let (asked, now) = (Instant::now(), SystemTime::now());
         let assertion = self.assertion(now).await?;
         let request = Request::new(&self.client, self.scope.as_deref(), &self.parameters, assertion.as_ref());
+        let header = request.credentials();
         let address = &self.endpoint.address;
         let mut stream = self.transport.connect(address, 0).await.map_err(OidcErrorKind::Unreachable)?;
         if let Some(tls) = &self.tls {
@@ -98,7 +99,7 @@ impl Source {
         let grant = reply.answer().grant(now, self.assumed_lifetime).map_err(|mut error| {
             // An endpoint that says back what it was told must not have it logged.
             let parameters = self.parameters.iter().map(|(_, value)| value);
-            error.redact(assertion.iter().chain(self.client.secret()).chain(parameters));
+            error.redact(assertion.iter().chain(&header).chain(self.client.secret()).chain(parameters));
             error
         })?;
         let held = Held::new(grant, asked, now);

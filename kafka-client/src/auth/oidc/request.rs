@@ -28,6 +28,9 @@ impl Client {
     }
 }
 
+/// How the `Authorization` header begins.
+const BASIC: &str = "Basic ";
+
 /// One request's changing and unchanging parts.
 pub(super) struct Request {
     pub(super) body: Zeroizing<String>,
@@ -77,6 +80,11 @@ impl Request {
         };
         Self { body, authorization }
     }
+
+    /// Id and secret as they stand in the header, which is no more than base64.
+    pub(super) fn credentials(&self) -> Option<Secret> {
+        self.authorization.as_ref().and_then(|header| header.strip_prefix(BASIC)).map(Secret::from)
+    }
 }
 
 /// RFC 6749, 2.3.1 wants both percent-encoded; where neither has a character to encode, it makes no difference.
@@ -91,8 +99,8 @@ fn basic(id: &str, secret: &str, encoded: bool) -> Zeroizing<String> {
         pair.push(':');
         pair.push_str(secret);
     }
-    let mut header = Zeroizing::new(String::with_capacity(6 + pair.len().div_ceil(3) * 4));
-    header.push_str("Basic ");
+    let mut header = Zeroizing::new(String::with_capacity(BASIC.len() + pair.len().div_ceil(3) * 4));
+    header.push_str(BASIC);
     STANDARD.encode_string(pair.as_bytes(), &mut header);
     header
 }
