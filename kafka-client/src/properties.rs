@@ -262,6 +262,7 @@ pub fn apply<C>(
                     report.bad_values.push(BadValue { key: key.to_owned(), value: value.to_owned(), remedy });
                 }
             }
+            None if security::is_heeded(properties, key) => {}
             None => match known::roles(key) {
                 Some(roles) if roles.contains(&role) => report.without_effect.push(key.to_owned()),
                 Some(roles) => report.other_roles.push((key.to_owned(), roles[0])),

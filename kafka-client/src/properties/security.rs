@@ -29,6 +29,12 @@ pub(super) fn is_idle(properties: &Properties, key: &str) -> bool {
     (!tls && (key.starts_with("ssl.") || key == VERIFICATION)) || (!sasl && key.starts_with("sasl."))
 }
 
+/// Whether a name of Java's that is no setting of ours decides something all the same.
+pub(super) fn is_heeded(properties: &Properties, key: &str) -> bool {
+    key == LOGIN_HANDLER && !is_idle(properties, key) && Settings(properties).is_amazons_handler()
+}
+
+const LOGIN_HANDLER: &str = "sasl.login.callback.handler.class";
 const VERIFICATION: &str = "enable.ssl.certificate.verification";
 const ENDPOINT: &str = "ssl.endpoint.identification.algorithm";
 
@@ -44,6 +50,11 @@ impl<'a> Settings<'a> {
             Some("SASL_SSL") => (true, true),
             _ => (false, false),
         }
+    }
+
+    /// What Java's users of Amazon MSK set so that tokens are signed for it.
+    fn is_amazons_handler(self) -> bool {
+        self.get(LOGIN_HANDLER).is_some_and(|class| class.ends_with("IAMOAuthBearerLoginCallbackHandler"))
     }
 
     /// A setting that is there and not empty.
@@ -238,9 +249,7 @@ fn sasl_of(settings: &Settings<'_>) -> Result<Sasl, BadValue> {
 const JAAS: &str = "sasl.jaas.config";
 
 fn oauth_bearer(settings: Settings<'_>, key: &str, module: Option<&LoginModule>) -> Result<Sasl, BadValue> {
-    // What Java's users of Amazon MSK set so that tokens are signed for it.
-    let handler = settings.get("sasl.login.callback.handler.class").unwrap_or_default();
-    if handler.ends_with("IAMOAuthBearerLoginCallbackHandler") {
+    if settings.is_amazons_handler() {
         return amazon(settings, key, module, true);
     }
     #[cfg(feature = "oidc")]
@@ -367,6 +376,17 @@ mod tests {
         let (builder, report) = Client::from_properties(&text.parse().unwrap());
         assert_eq!(report.without_effect(), ["ssl.ca.location", "sasl.username"]);
         assert!(builder.build().unwrap().config().tls.is_none());
+    }
+
+    #[test]
+    fn a_callback_handler_is_told_to_have_no_effect_unless_it_has_one() {
+        let told = |handler: &str| {
+            let text =
+                format!("security.protocol=SASL_SSL\nsasl.mechanism=OAUTHBEARER\n{LOGIN_HANDLER}={handler}");
+            Client::from_properties(&text.parse().unwrap()).1.without_effect().to_vec()
+        };
+        assert!(told("software.amazon.msk.auth.iam.IAMOAuthBearerLoginCallbackHandler").is_empty());
+        assert_eq!(told("com.acme.Handler"), [LOGIN_HANDLER]);
     }
 
     #[test]
