@@ -1,16 +1,18 @@
 //! No secret is in anything that the client tells, at the most talkative level. Alone in its process, because a subscriber
 //! is the whole process's.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may do what tests do")]
+#![cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 
 use std::fmt::{Debug, Write as _};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use kafka_broker::{Cluster, OauthKeys, SaslMechanism};
+use kafka_broker::{ClientAuth, Cluster, OauthKeys, SaslMechanism, TestCa};
 use kafka_client::Client;
 use kafka_client::auth::{Sasl, Token};
 use kafka_client::raw::Route;
 use kafka_client::raw::wire::messages::MetadataRequest;
+use kafka_client::tls::Tls;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
@@ -64,6 +66,12 @@ async fn nothing_that_is_told_holds_a_secret_whether_it_is_accepted_or_refused()
     let mechanisms = [SaslMechanism::Plain, SaslMechanism::ScramSha256, SaslMechanism::OauthBearer];
     let builder = Cluster::builder().transport_memory().brokers(1).sasl(mechanisms);
     let builder = builder.user("alice", PASSWORD).oauth(OauthKeys::unsecured());
+    // A key of our own as well, which TLS has in its hands at every connection.
+    let ca = TestCa::new();
+    let identity = ca.client_certificate("alice");
+    let builder = builder.tls(&ca).client_auth(ClientAuth::Required);
+    let tls = Tls::roots_pem(ca.ca_pem()).identity_pem(identity.certificate_pem(), identity.key_pem());
+    let key = identity.key_pem().lines().nth(1).unwrap();
     let cluster = builder.session_lifetime(Duration::from_secs(2)).start().await.unwrap();
     let mut shown = String::new();
     for (sasl, is_right) in [
@@ -77,6 +85,7 @@ async fn nothing_that_is_told_holds_a_secret_whether_it_is_accepted_or_refused()
     ] {
         write!(shown, "{sasl:?} {sasl:#?}").unwrap();
         let builder = Client::builder(cluster.bootstrap()).connector(cluster.connector()).sasl(sasl);
+        let builder = builder.tls(tls.clone());
         write!(shown, "{builder:?}").unwrap();
         let client = builder.build().unwrap();
         write!(shown, "{client:?} {:?}", client.config()).unwrap();
@@ -92,7 +101,7 @@ async fn nothing_that_is_told_holds_a_secret_whether_it_is_accepted_or_refused()
     }
     let told = told.0.lock().unwrap();
     assert!(told.contains("re-authenticated") && told.contains("refused"), "the run was not told of: {told}");
-    for secret in [PASSWORD, WRONG, TOKEN, BAD_TOKEN] {
+    for secret in [PASSWORD, WRONG, TOKEN, BAD_TOKEN, key] {
         // As text, and as the bytes that a careless Debug would show.
         let bytes = format!("{:?}", secret.as_bytes());
         for form in [secret, bytes.trim_matches(['[', ']'])] {
