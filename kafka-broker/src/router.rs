@@ -217,16 +217,17 @@ async fn serve_one<R: Served>(
     if let Some(reply) = strike(&ctx, Stage::Before).await {
         return Ok(reply);
     }
-    let response = match refused.or(denied) {
-        Some(response) => response,
-        None => {
-            let (response, spent) = measured(handle(&ctx, request)).await;
-            if ctx.api.throttles_since().is_some() {
-                ctx.throttle = ctx.charge_time(spent).max(ctx.throttle_mutations());
-            }
-            response
+    let serving = async {
+        match refused.or(denied) {
+            Some(response) => response,
+            None => handle(&ctx, request).await,
         }
     };
+    let (response, spent) = measured(serving).await;
+    // Whoever is refused stays away as well.
+    if ctx.api.throttles_since().is_some() {
+        ctx.throttle = ctx.charge_time(spent).max(ctx.throttle_mutations());
+    }
     ctx.shared.events.notify();
     if let Some(reply) = strike(&ctx, Stage::After).await {
         return Ok(reply);

@@ -55,6 +55,7 @@ const USER_KEYS: &[(&str, bool)] = &[
     ("producer_byte_rate", true),
     ("request_percentage", false),
 ];
+/// Taken and told, as tools for Kafka expect; how often an address connects is not limited.
 const IP_KEYS: &[(&str, bool)] = &[("connection_creation_rate", true)];
 
 /// Who shares a limit: a user, a client id, or a client id of a user. An empty name means any.

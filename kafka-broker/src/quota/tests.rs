@@ -315,6 +315,13 @@ async fn who_keeps_the_broker_busy_stays_away_for_a_window_at_most() {
     }
 }
 
+async fn authenticate(wire: &mut Wire) {
+    wire.call(1, SaslHandshakeRequest::default().with_mechanism(text("PLAIN"))).await;
+    let token = kafka_wire::sasl::plain::encode("alice", "secret").unwrap().to_vec();
+    let answer = wire.call(1, SaslAuthenticateRequest::default().with_auth_bytes(token.into())).await;
+    assert_eq!(answer.error_code, 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn nobodys_quota_is_used_up_before_authentication() {
     let cluster = Cluster::builder()
@@ -332,11 +339,31 @@ async fn nobodys_quota_is_used_up_before_authentication() {
     for _ in 0..3 {
         assert_eq!(wire.call(1, ApiVersionsRequest::default()).await.throttle_time_ms, 0);
     }
-    wire.call(1, SaslHandshakeRequest::default().with_mechanism(text("PLAIN"))).await;
-    let token = kafka_wire::sasl::plain::encode("alice", "secret").unwrap().to_vec();
-    wire.call(1, SaslAuthenticateRequest::default().with_auth_bytes(token.into())).await;
+    authenticate(&mut wire).await;
     assert_eq!(start.elapsed(), Duration::ZERO);
     assert_eq!(wire.call(1, ApiVersionsRequest::default()).await.throttle_time_ms, 1000, "and then it is");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_refused_stays_away_as_well() {
+    let cluster = Cluster::builder()
+        .transport_memory()
+        .super_user("ANONYMOUS")
+        .user("alice", "secret")
+        .listener(ListenerSpec::plaintext("OPEN"))
+        .listener(ListenerSpec::sasl_plaintext("SASL").sasl([SaslMechanism::Plain]))
+        .start()
+        .await
+        .unwrap();
+    let mut alice = Wire::to_listener(&cluster, 1, "SASL");
+    authenticate(&mut alice).await;
+    limit(&mut Wire::to(&cluster, 1), "request_percentage", 1e-9).await;
+    let start = Instant::now();
+    for second in 0..3 {
+        let told = alice.call(1, DescribeClientQuotasRequest::default()).await;
+        assert_eq!(ErrorCode(told.error_code), ErrorCode::CLUSTER_AUTHORIZATION_FAILED);
+        assert_eq!((told.throttle_time_ms, start.elapsed().as_secs()), (1000, second));
+    }
 }
 
 #[test]
