@@ -209,7 +209,8 @@ impl ClusterBuilder {
         self
     }
 
-    /// Whether clients are asked for certificates (`ssl.client.auth`), where a listener does not say otherwise. Default:
+    /// Whether clients are asked for certificates (`ssl.client.auth`), where a listener does not say otherwise. As in Kafka
+    /// it is about `SSL` alone: a listener with `SASL_SSL` asks only if its own [`ListenerSpec::client_auth`] says so. Default:
     /// [`ClientAuth::None`].
     #[must_use]
     pub fn client_auth(self, client_auth: ClientAuth) -> Self {
@@ -420,8 +421,9 @@ impl ClusterBuilder {
         for spec in specs {
             let tls = match &loaded {
                 Some(loaded) if spec.protocol.has_tls() => {
-                    let client_auth =
-                        spec.client_auth.or_else(|| configs.value("ssl.client.auth").parse().ok());
+                    // As in Kafka, with SASL only the listener itself can ask for certificates too (KIP-684).
+                    let of_all = Some(configs.value("ssl.client.auth")).filter(|_| !spec.protocol.has_sasl());
+                    let client_auth = spec.client_auth.or_else(|| of_all?.parse().ok());
                     let enabled = configs.value("ssl.enabled.protocols");
                     let config = loaded.server_config(client_auth.unwrap_or_default(), enabled);
                     Some(config.map_err(refused)?)

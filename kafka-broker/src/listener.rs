@@ -239,7 +239,8 @@ impl ListenerSpec {
         self
     }
 
-    /// Whether clients are asked for certificates. Default: the cluster's; matters with TLS only.
+    /// Whether clients are asked for certificates. Default: the cluster's with `SSL`, and none with `SASL_SSL`, as in Kafka
+    /// (KIP-684); matters with TLS only.
     #[must_use]
     pub fn client_auth(mut self, client_auth: ClientAuth) -> Self {
         self.client_auth = Some(client_auth);

@@ -21,7 +21,7 @@ use tokio_rustls::client::TlsStream;
 use crate::fault::on;
 use crate::tls::chain;
 use crate::wire_test::{Wire, batch_of, fetch_request, named};
-use crate::{CertificateSpec, ClientAuth, Cluster, Identity, ListenerSpec, ServerTls, TestCa};
+use crate::{CertificateSpec, ClientAuth, Cluster, Identity, ListenerSpec, SaslMechanism, ServerTls, TestCa};
 
 /// What a client trusts and shows.
 fn client(ca: &TestCa, identity: Option<&Identity>) -> TlsConnector {
@@ -181,6 +181,28 @@ async fn a_clients_certificate_names_it() {
         if let Some(principal) = principal {
             assert_eq!(last_principal(&cluster).await, principal, "{listener}");
         }
+    }
+}
+
+#[tokio::test]
+async fn with_sasl_only_the_listener_itself_asks_for_certificates_too() {
+    let ca = TestCa::new();
+    let cluster = Cluster::builder()
+        .transport_memory()
+        .tls(&ca)
+        .sasl([SaslMechanism::Plain])
+        .client_auth(ClientAuth::Required)
+        .listener(ListenerSpec::ssl("SSL"))
+        .listener(ListenerSpec::sasl_ssl("PASSWORD"))
+        .listener(ListenerSpec::sasl_ssl("BOTH").client_auth(ClientAuth::Required))
+        .start()
+        .await
+        .unwrap();
+    let nobody = client(&ca, None);
+    let alice = client(&ca, Some(&ca.client_certificate("alice")));
+    for (listener, without) in [("SSL", false), ("PASSWORD", true), ("BOTH", false)] {
+        assert_eq!(connect(&cluster, listener, &nobody).await.is_ok(), without, "{listener}");
+        assert!(connect(&cluster, listener, &alice).await.is_ok(), "{listener}");
     }
 }
 

@@ -57,7 +57,7 @@ struct Arguments {
     /// The authorities that clients' certificates must come from, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_certificate")]
     tls_client_ca: Option<PathBuf>,
-    /// Whether clients are asked for certificates: none, requested or required [default: none]
+    /// Whether clients of SSL listeners are asked for certificates: none, requested or required [default: none]
     #[arg(long, value_name = "WORD", value_parser = parse_client_auth)]
     client_auth: Option<ClientAuth>,
     /// The mechanisms by which clients authenticate, such as PLAIN,SCRAM-SHA-512
