@@ -324,8 +324,10 @@ async fn sessions_that_end_lose_neither_records_nor_connections() -> Outcome {
             tokio::spawn(keep_writing(client.clone(), topic.clone(), writer, stop.clone()))
         })
         .collect();
-    tokio::time::sleep(soak()).await;
-    // Now, since a producer or consumer that is closed closes its connections.
+    // By then every connection that is needed is open.
+    tokio::time::sleep(SESSION).await;
+    let opened: Vec<_> = clients.iter().map(|client| client.metrics().connects).collect();
+    tokio::time::sleep(soak().saturating_sub(SESSION)).await;
     let metrics: Vec<_> = clients.iter().map(Client::metrics).collect();
     stop.store(true, Ordering::Relaxed);
     let mut expected = BTreeSet::new();
@@ -352,8 +354,9 @@ async fn sessions_that_end_lose_neither_records_nor_connections() -> Outcome {
         }
     }
     let (mut connections, mut again) = (0, 0);
-    for metrics in &metrics {
-        assert_eq!((metrics.failed_connects, metrics.disconnects), (0, 0), "{metrics:?}");
+    for (metrics, opened) in metrics.iter().zip(opened) {
+        // One that was lost would have been replaced; those that nobody has used for minutes may be closed.
+        assert_eq!((metrics.failed_connects, metrics.connects), (0, opened), "{metrics:?}");
         connections += metrics.connects;
         again += metrics.reauthentications;
     }
