@@ -383,6 +383,6 @@ mod tests {
         let mut types: Vec<_> = text.lines().filter(|line| line.starts_with("# TYPE")).collect();
         let all = types.len();
         types.dedup();
-        assert_eq!((types.len(), all), (12, 12));
+        assert_eq!((types.len(), all), (13, 13));
     }
 }
