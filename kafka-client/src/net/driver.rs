@@ -290,6 +290,15 @@ impl Driver {
                     renewing.exchange = None;
                     renewing.renewal.proved(session);
                 }
+                Poll::Ready(Err(error)) if may_pass(&error) && renewing.renewal.postpone(now) => {
+                    tracing::debug!(
+                        node = self.link.node,
+                        lane = self.link.lane.name(),
+                        error = with_causes(&error),
+                        "cannot re-authenticate yet"
+                    );
+                    renewing.exchange = None;
+                }
                 Poll::Ready(Err(error)) => {
                     // Not the error itself: whether it is final, a new connection will show.
                     let reason = format!("re-authentication failed: {}", with_causes(&error));
@@ -480,6 +489,11 @@ fn with_causes(error: &Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// Whether it is only for now that there is nothing to prove with.
+fn may_pass(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::NoCredentials { .. })
 }
 
 /// How long the broker that gave this answer will not read (KIP-219).

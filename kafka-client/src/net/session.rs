@@ -9,6 +9,8 @@ use super::authenticate::Session;
 /// Of a session's lifetime: where a new proof is due, at the earliest and at the latest.
 const EARLIEST: f64 = 0.85;
 const LATEST: f64 = 0.95;
+/// Between two tries to get what the mechanism needs.
+const LEAST_PAUSE: Duration = Duration::from_millis(20);
 /// Kafka refuses a proof that comes sooner after the one before.
 const SHORTEST: Duration = Duration::from_secs(1);
 
@@ -70,6 +72,17 @@ impl Renewal {
             }
             _ => false,
         }
+    }
+
+    /// The mechanism could not get what it needs, which may pass: says whether the session leaves time to try again.
+    pub(crate) fn postpone(&mut self, now: Instant) -> bool {
+        let (Phase::Preparing { .. }, Some(ends)) = (&self.phase, self.ends) else { return false };
+        // Several times in what is left, and not without a pause.
+        let again = now + (ends.saturating_duration_since(now) / 4).max(LEAST_PAUSE);
+        if again < ends {
+            self.phase = Phase::Valid { due: Some(again) };
+        }
+        again < ends
     }
 
     /// The mechanism has something to say.
@@ -164,6 +177,23 @@ mod tests {
         assert!(renewal.begin(later, true));
         // Over-due, so nothing else goes first.
         assert!(!renewal.lets_others_write(later));
+    }
+
+    #[test]
+    fn what_could_not_be_got_is_tried_again_until_the_session_ends_and_with_pauses() {
+        let now = Instant::now();
+        let mut renewal = renewal(now, 10 * SECOND, 1);
+        let (mut at, mut tries) = (renewal.poll_timeout(true).unwrap(), 0);
+        while renewal.begin(at, true) && renewal.postpone(at) {
+            assert!(!renewal.is_running() && renewal.lets_others_write(at));
+            let next = renewal.poll_timeout(true).unwrap();
+            assert!(next >= at + LEAST_PAUSE && next < now + 10 * SECOND);
+            (at, tries) = (next, tries + 1);
+        }
+        assert!((4..40).contains(&tries), "{tries}");
+        // What it has said already cannot be taken back.
+        renewal.speak();
+        assert!(!renewal.postpone(at));
     }
 
     #[test]

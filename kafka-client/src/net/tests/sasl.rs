@@ -672,6 +672,43 @@ async fn while_credentials_are_fetched_others_are_served_until_the_session_ends(
 }
 
 #[tokio::test(start_paused = true)]
+async fn credentials_that_cannot_be_had_for_now_are_asked_for_again_while_the_session_lasts() {
+    let asks = Arc::new(AtomicUsize::new(0));
+    let counted = asks.clone();
+    let mut fixture = fixture(Sasl::oauth_bearer(move || {
+        let ask = counted.fetch_add(1, Ordering::Relaxed);
+        async move { if ask == 1 || ask == 2 { Err(Transient::new("503")) } else { Ok(Token::new("abc")) } }
+    }));
+    let accept = async |peer: &mut Peer| {
+        peer.offered(ErrorCode::NONE, &["OAUTHBEARER"]).await;
+        let (asked, _) = peer.message().await;
+        peer.challenge(&asked, b"", 10 * SECOND).await;
+    };
+    let (connection, mut peer) = connect(&mut fixture, async |mut peer: Peer| {
+        peer.shake_hands().await;
+        accept(&mut peer).await;
+        peer
+    })
+    .await;
+    let connection = connection.unwrap();
+    sleep(96 * SECOND / 10).await;
+    // Over-due; the provider fails, and the session is still good.
+    let call = start(&connection, request(&connection, b"during")).await;
+    let asked = peer.asked().await;
+    assert_eq!(&*asked.body, b"during");
+    sleep(SECOND / 5).await;
+    assert_eq!(asks.load(Ordering::Relaxed), 4, "the first, two that failed, and one that did not");
+    peer.answer(&asked, &[0; 8]).await;
+    call.await.unwrap().unwrap();
+    accept(&mut peer).await;
+    let call = start(&connection, request(&connection, b"after")).await;
+    let asked = peer.asked().await;
+    assert_eq!(&*asked.body, b"after");
+    peer.answer(&asked, &[0; 8]).await;
+    call.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn credentials_that_do_not_come_end_the_connection_in_time() {
     let slow = Slow { gate: Arc::new(Notify::new()), starts: AtomicUsize::new(0) };
     let (_fixture, connection, mut peer) = with_session(Sasl::mechanism(slow)).await;
