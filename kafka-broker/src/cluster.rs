@@ -310,6 +310,16 @@ impl Cluster {
         self.shared.nodes.values().map(|node| node.count_requests(api)).sum()
     }
 
+    /// How many requests of each API have come since the start, also those that are remembered no more.
+    #[must_use]
+    pub fn request_totals(&self) -> BTreeMap<Api, u64> {
+        let mut totals = BTreeMap::new();
+        for (api, count) in self.shared.nodes.values().flat_map(|node| node.request_totals()) {
+            *totals.entry(api).or_default() += count;
+        }
+        totals
+    }
+
     /// Brokers and partitions as they are now.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {

@@ -1,6 +1,6 @@
 //! What one broker has for itself: who is connected to it, and what it was asked.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,6 +34,8 @@ pub(crate) struct Node {
 struct RequestLog {
     /// How many were forgotten, so that the n-th request ever is at `n - forgotten`.
     forgotten: u64,
+    /// How many came of each API, those forgotten included.
+    totals: BTreeMap<Api, u64>,
     kept: VecDeque<RequestRecord>,
 }
 
@@ -102,6 +104,7 @@ impl Node {
     /// Writes a request that arrived into the log.
     pub(crate) fn log_request(&self, record: RequestRecord) -> LogPosition {
         let mut requests = self.lock_requests();
+        *requests.totals.entry(record.api).or_default() += 1;
         requests.kept.push_back(record);
         if requests.kept.len() > REMEMBERED {
             requests.kept.pop_front();
@@ -128,6 +131,11 @@ impl Node {
     /// How many requests of this API are remembered.
     pub(crate) fn count_requests(&self, api: Api) -> usize {
         self.lock_requests().kept.iter().filter(|record| record.api == api).count()
+    }
+
+    /// How many requests of each API have come.
+    pub(crate) fn request_totals(&self) -> BTreeMap<Api, u64> {
+        self.lock_requests().totals.clone()
     }
 
     fn lock_requests(&self) -> MutexGuard<'_, RequestLog> {
