@@ -18,6 +18,7 @@ use crate::config::{self, BrokerConfigs};
 use crate::controller::{Controller, NewTopic, Refusal};
 use crate::image::Broker;
 use crate::listener::{ClientAuth, Listener, ListenerSpec, SaslMechanism, SecurityProtocol};
+use crate::log::{Endless, NullBatch};
 use crate::net::{Accepting, MemoryConnector};
 use crate::sasl::{Credentials, OauthKeys, TokenVerifier};
 use crate::shared::Shared;
@@ -76,6 +77,7 @@ pub struct ClusterBuilder {
     sasl: bool,
     users: Vec<User>,
     oauth: Option<OauthKeys>,
+    null: Option<NullBatch>,
 }
 
 /// A user to start with.
@@ -111,6 +113,7 @@ impl ClusterBuilder {
             sasl: false,
             users: Vec::new(),
             oauth: None,
+            null: None,
         }
     }
 
@@ -255,6 +258,15 @@ impl ClusterBuilder {
         self
     }
 
+    /// Brokers that store nothing, for measuring clients: what is produced is counted and forgotten, unchecked and without
+    /// de-duplication, so that ListOffsets tells how many records came; every partition can be read from offset 0 on for
+    /// ever, and gives the records of `batch` again and again. Topics, groups, offsets, listeners and faults are as ever.
+    #[must_use]
+    pub fn null(mut self, batch: NullBatch) -> Self {
+        self.null = Some(batch);
+        self
+    }
+
     /// No sockets: clients connect through [`Cluster::connector`]. Needed on a runtime whose clock is paused.
     #[must_use]
     pub fn transport_memory(mut self) -> Self {
@@ -319,7 +331,9 @@ impl ClusterBuilder {
         });
         let credentials = self.credentials()?;
         let rng = self.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
-        let controller = Controller::new(brokers.collect(), configs, rng, credentials);
+        let clock = self.wall_ms.map_or_else(Clock::starting_now, Clock::starting_at);
+        let null = self.null.map(|batch| endless(batch, clock.wall_ms())).transpose()?;
+        let controller = Controller::new(brokers.collect(), configs, rng, credentials, null);
         for acl in self.acls {
             let described = acl.to_string();
             let checked = acl
@@ -337,7 +351,6 @@ impl ClusterBuilder {
                 .create_topic(topic, false)
                 .map_err(|refusal| StartError::config("topic", described, refusal.message))?;
         }
-        let clock = self.wall_ms.map_or_else(Clock::starting_now, Clock::starting_at);
         Ok(Cluster::start(Arc::new(Shared::new(clock, controller, listeners, tokens)), network, places))
     }
 
@@ -516,6 +529,12 @@ impl ClusterBuilder {
         let advertised = NodeAddress::new(host, port);
         Ok(Spot { advertised, bound: Some(bound), accepting: Accepting::Tcp(listener) })
     }
+}
+
+fn endless(batch: NullBatch, now_ms: i64) -> Result<Arc<Endless>, StartError> {
+    let refused = |remedy: String| StartError::config("null", format!("{batch:?}"), remedy);
+    batch.check().map_err(|remedy| refused(remedy.to_owned()))?;
+    Endless::new(batch, now_ms).map(Arc::new).map_err(|error| refused(error.to_string()))
 }
 
 /// Kafka's way to name listeners: `listeners`, `listener.security.protocol.map` and `advertised.listeners`.

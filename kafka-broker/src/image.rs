@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::acl::Authorizer;
 use crate::config::{BrokerConfigs, TopicConfig};
+use crate::log::Endless;
 use crate::partition::Partition;
 use crate::quota::Quotas;
 use crate::sasl::Credentials;
@@ -36,6 +37,8 @@ pub(crate) struct Image {
     pub(crate) quorum: Quorum,
     /// Who may authenticate by a password.
     pub(crate) credentials: Arc<Credentials>,
+    /// What readers get of a null broker, which stores nothing.
+    pub(crate) null: Option<Arc<Endless>>,
 }
 
 /// What the controllers, which are the brokers, say of their log.

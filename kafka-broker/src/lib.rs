@@ -22,6 +22,8 @@ mod log;
 mod metadata;
 mod net;
 mod node;
+#[cfg(test)]
+mod null_test;
 mod partition;
 mod principal;
 mod produce;
@@ -48,6 +50,7 @@ pub use cluster::{ChangeError, Cluster};
 pub use fault::{Fault, FaultGuard, Matcher, on, on_any};
 pub use inspect::{BrokerState, Outcome, PartitionState, RequestRecord, Snapshot, StoredRecord, WaitError};
 pub use listener::{ClientAuth, ListenerSpec, SaslMechanism, SecurityProtocol};
+pub use log::NullBatch;
 pub use net::MemoryConnector;
 pub use sasl::OauthKeys;
 pub use tls::{CertificateSpec, Identity, ServerTls, TestCa};
@@ -55,5 +58,7 @@ pub use tokens::{TokenError, TokenIssuer};
 
 /// What access control lists are made of.
 pub use kafka_wire::acl::{AclOperation, PatternType, PermissionType, ResourceType};
+/// What the batch of a null broker is made of.
+pub use kafka_wire::compression::Compression;
 /// What fault rules are made of.
 pub use kafka_wire::{Api, ErrorCode};

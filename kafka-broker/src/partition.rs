@@ -6,7 +6,7 @@ use kafka_wire::error_code::ErrorCode;
 use tokio::sync::Notify;
 
 use crate::image::NO_NODE;
-use crate::log::Log;
+use crate::log::{Endless, Log};
 
 /// A partition of a topic. All replicas share it, so moving the leader loses nothing.
 #[derive(Debug)]
@@ -27,8 +27,9 @@ pub(crate) struct State {
 }
 
 impl Partition {
-    pub(crate) fn new(number: i32, leader: i32) -> Self {
-        let mut log = Log::default();
+    /// An empty one; one that stores nothing if it is given what readers get instead.
+    pub(crate) fn new(number: i32, leader: i32, null: Option<Arc<Endless>>) -> Self {
+        let mut log = null.map_or_else(Log::default, Log::null);
         log.start_epoch(0);
         let state = State { leader, leader_epoch: 0, log, waiting: Vec::new() };
         Self { number, state: Mutex::new(state) }

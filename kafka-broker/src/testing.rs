@@ -45,7 +45,7 @@ impl Bench {
         let configs = BrokerConfigs { fixed, ..BrokerConfigs::default() };
         let brokers = (1..=brokers).map(broker).collect();
         let credentials = Credentials::new().expect("randomness");
-        let controller = Controller::new(brokers, configs, fastrand::Rng::with_seed(5), credentials);
+        let controller = Controller::new(brokers, configs, fastrand::Rng::with_seed(5), credentials, None);
         let shared = Arc::new(Shared::new(Clock::starting_at(0), controller, Vec::new(), None));
         Self { shared, principal: Principal::anonymous() }
     }

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::acl::Authorizer;
 use crate::config::{self, BrokerConfigs, ConfigDef, TopicConfig};
 use crate::image::{Broker, Image, NO_NODE, PartitionImage, Quorum, Topic, base64_id};
+use crate::log::Endless;
 use crate::partition::Partition;
 use crate::sasl::Credentials;
 
@@ -80,6 +81,7 @@ impl Controller {
         configs: BrokerConfigs,
         mut rng: fastrand::Rng,
         credentials: Credentials,
+        null: Option<Arc<Endless>>,
     ) -> Self {
         let cluster_id = base64_id(random_id(&mut rng)).into();
         let directories = brokers.iter().map(|broker| (broker.id, random_id(&mut rng))).collect();
@@ -94,6 +96,7 @@ impl Controller {
             moved_coordinators: BTreeMap::new(),
             quorum: Quorum { leader_epoch: 1, log_end_offset: 1, directories: Arc::new(directories) },
             credentials: Arc::new(credentials),
+            null,
         };
         Self { image: ArcSwap::from_pointee(image), changing: Mutex::new(rng) }
     }
@@ -544,7 +547,7 @@ fn partition_images(image: &Image, first: usize, assignment: Vec<Vec<i32>>) -> V
     let build = |(number, replicas): (usize, Vec<i32>)| {
         let leader = replicas.iter().copied().find(|id| image.live_broker(*id).is_some()).unwrap_or(NO_NODE);
         let number = i32::try_from(number).unwrap_or(i32::MAX);
-        let partition = Arc::new(Partition::new(number, leader));
+        let partition = Arc::new(Partition::new(number, leader, image.null.clone()));
         PartitionImage { leader, leader_epoch: 0, replicas: replicas.into(), partition }
     };
     (first..).zip(assignment).map(build).collect()

@@ -17,6 +17,7 @@ fn controller(brokers: i32) -> Controller {
         BrokerConfigs::default(),
         fastrand::Rng::with_seed(7),
         crate::sasl::Credentials::new().unwrap(),
+        None,
     )
 }
 

@@ -277,7 +277,7 @@ fn check(
             return Ok(Some(EpochEndOffset { epoch, end_offset }));
         }
     }
-    if !(state.log.start()..=state.log.end()).contains(&offset) {
+    if !(state.log.start()..=state.log.high_watermark()).contains(&offset) {
         return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
     }
     Ok(None)
@@ -325,7 +325,7 @@ fn read(
                 let most = usize::try_from(wanted.position.max_bytes).unwrap_or_default().min(left);
                 length = state.log.read(wanted.position.offset, most, at_least_one, &mut pieces);
             }
-            let high_watermark = state.log.end();
+            let high_watermark = state.log.high_watermark();
             Ok(Status {
                 index: wanted.key.index,
                 error_code: ErrorCode::NONE.0,

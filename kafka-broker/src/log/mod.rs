@@ -1,16 +1,21 @@
 //! A partition's log: raw batches with an index, checked and numbered on append, read without copying or decoding.
 
 mod chunks;
+mod endless;
 mod epochs;
 mod producers;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use kafka_wire::error_code::ErrorCode;
 use kafka_wire::record_batch::{BatchHeader, BatchMut, RawBatch, TimestampType};
 
 use self::chunks::Chunks;
+pub(crate) use self::endless::Endless;
+use self::endless::FAR_END;
+pub use self::endless::NullBatch;
 use self::epochs::Epochs;
 pub(crate) use self::epochs::{UNDEFINED, UNDEFINED_OFFSET};
 use self::producers::{KnownProducer, Producers, Verdict};
@@ -24,6 +29,8 @@ pub(crate) struct Log {
     producers: Producers,
     start: i64,
     end: i64,
+    /// What a null broker gives readers; then nothing above is filled, and `end` only counts.
+    endless: Option<Arc<Endless>>,
 }
 
 /// One batch in the index.
@@ -60,6 +67,16 @@ pub(crate) struct Appended {
 }
 
 impl Log {
+    /// A log that keeps nothing of what is appended but the number of records, and from which there is always more to read.
+    pub(crate) fn null(endless: Arc<Endless>) -> Self {
+        Self { endless: Some(endless), ..Self::default() }
+    }
+
+    /// Whether it is such a one.
+    pub(crate) fn is_null(&self) -> bool {
+        self.endless.is_some()
+    }
+
     /// The first offset that can be read.
     pub(crate) fn start(&self) -> i64 {
         self.start
@@ -70,6 +87,11 @@ impl Log {
         self.end
     }
 
+    /// Up to where readers can read.
+    pub(crate) fn high_watermark(&self) -> i64 {
+        if self.is_null() { FAR_END } else { self.end }
+    }
+
     /// Appends one whole batch, whose header and CRC were checked, and gives it its offsets.
     pub(crate) fn append(
         &mut self,
@@ -77,6 +99,11 @@ impl Log {
         header: &BatchHeader,
         rules: AppendRules,
     ) -> Result<Appended, ErrorCode> {
+        if self.is_null() {
+            let base_offset = self.end;
+            self.end += i64::from(header.record_count);
+            return Ok(Appended { base_offset, log_append_time_ms: -1, duplicate: false });
+        }
         let idempotent = header.producer_id >= 0;
         if idempotent {
             let verdict = self.producers.check(header, rules.now_ms, rules.producer_expiration_ms)?;
@@ -118,6 +145,9 @@ impl Log {
 
     /// How many bytes a read from `offset` could return, at most `most`.
     pub(crate) fn available(&self, offset: i64, most: usize) -> usize {
+        if self.is_null() {
+            return most;
+        }
         let first = self.index.partition_point(|entry| entry.last_offset < offset);
         self.index.get(first).map_or(0, |entry| length_from(self.chunks.end(), entry, most))
     }
@@ -132,6 +162,9 @@ impl Log {
         at_least_one: bool,
         out: &mut Vec<Bytes>,
     ) -> usize {
+        if let Some(endless) = &self.endless {
+            return endless.read(offset, most, at_least_one, out);
+        }
         let first = self.index.partition_point(|entry| entry.last_offset < offset);
         let Some(entry) = self.index.get(first) else { return 0 };
         let size = entry.size as usize;
@@ -143,10 +176,12 @@ impl Log {
         length
     }
 
-    /// All batches, in whole pieces.
+    /// All batches that are kept, in whole pieces.
     pub(crate) fn read_all(&mut self) -> Vec<Bytes> {
         let mut out = Vec::new();
-        self.read(self.start, usize::MAX, false, &mut out);
+        if !self.is_null() {
+            self.read(self.start, usize::MAX, false, &mut out);
+        }
         out
     }
 
@@ -167,7 +202,7 @@ impl Log {
 
     /// The largest leader epoch not above the one asked for, and the offset where it ended; both undefined (-1) if unknown.
     pub(crate) fn end_of_epoch(&self, epoch: i32) -> (i32, i64) {
-        self.epochs.end_of(epoch, self.end)
+        self.epochs.end_of(epoch, self.high_watermark())
     }
 
     /// The first batch that ends at `offset` or later and has a record of this time or later.

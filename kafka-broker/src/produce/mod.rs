@@ -242,6 +242,11 @@ async fn store(
     bytes: Bytes,
 ) -> Result<Done, Refused> {
     let now_ms = ctx.shared.clock.wall_ms();
+    if image.null.is_some() {
+        // Nothing is kept, so nothing matters of it but how many records it has.
+        let header = parsed_header(&bytes)?;
+        return append(ctx, image, topic, place, acks, &bytes, &header, now_ms);
+    }
     let header = checked_header(&bytes, &topic.config)?;
     if topic.config.compacted {
         check_keys(&bytes, header).await?;
@@ -261,14 +266,7 @@ fn checked_header(batch: &[u8], config: &TopicConfig) -> Result<BatchHeader, Ref
     if let Err(error) = verify_crc(batch) {
         return Err(Refused::new(ErrorCode::CORRUPT_MESSAGE, error.to_string()));
     }
-    let header = BatchHeader::parse(batch).map_err(|error| {
-        let code = match error {
-            BatchError::UnknownCompression(_) => ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
-            BatchError::Truncated { .. } => ErrorCode::CORRUPT_MESSAGE,
-            _ => ErrorCode::INVALID_RECORD,
-        };
-        Refused::new(code, error.to_string())
-    })?;
+    let header = parsed_header(batch)?;
     if header.is_control() {
         return invalid("Clients are not allowed to write control records");
     }
@@ -285,6 +283,17 @@ fn checked_header(batch: &[u8], config: &TopicConfig) -> Result<BatchHeader, Ref
         return Err(Refused::new(ErrorCode::INVALID_TXN_STATE, "This broker has no transactions"));
     }
     Ok(header)
+}
+
+fn parsed_header(batch: &[u8]) -> Result<BatchHeader, Refused> {
+    BatchHeader::parse(batch).map_err(|error| {
+        let code = match error {
+            BatchError::UnknownCompression(_) => ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
+            BatchError::Truncated { .. } => ErrorCode::CORRUPT_MESSAGE,
+            _ => ErrorCode::INVALID_RECORD,
+        };
+        Refused::new(code, error.to_string())
+    })
 }
 
 /// Whether the times of the records are near enough to now. The header tells; if it tells otherwise, the records are asked.
