@@ -85,6 +85,36 @@ fn it_says_where_it_listens_and_stops_on_either_signal() {
 }
 
 #[test]
+fn it_tells_on_stdin_and_stdout_how_many_requests_came() {
+    for flags in [&["--port", "0"][..], &["--port", "0", "--null", "--null-codec", "lz4"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kafka-broker"));
+        let child = command.args(flags).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut broker = Broker(child);
+        let mut lines = BufReader::new(broker.0.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let said = lines.next().unwrap();
+        let address = said.strip_prefix("listening on ").unwrap();
+        let mut stdin = broker.0.stdin.take().unwrap();
+        for count in 1..3 {
+            hello(address);
+            writeln!(stdin, "\nrequests").unwrap();
+            assert_eq!(lines.next().unwrap(), format!("{{\"ApiVersions\":{count}}}"));
+        }
+        drop(stdin);
+        assert_eq!(hello(address), [0, 0, 0, 9], "the end of stdin is not its end");
+    }
+}
+
+#[test]
+fn the_shape_of_a_null_brokers_batch_is_for_null_brokers() {
+    let alone = refused(&["--port", "0", "--null-size", "10"]);
+    assert!(alone.contains("--null"), "{alone}");
+    let empty = refused(&["--port", "0", "--null", "--null-records", "0"]);
+    assert!(empty.contains("give the batch a record at least"), "{empty}");
+    let codec = refused(&["--port", "0", "--null", "--null-codec", "zip"]);
+    assert!(codec.contains("use none, gzip, snappy, lz4 or zstd"), "{codec}");
+}
+
+#[test]
 fn brokers_take_ports_in_a_row_and_advertise_what_they_are_told() {
     let free = two_free_ports();
     let port = free.to_string();

@@ -1,5 +1,6 @@
 //! The `kafka-broker` binary: starts a cluster, says where it listens, and stops on SIGINT or SIGTERM.
 
+mod commands;
 mod file;
 
 use std::fmt;
@@ -8,7 +9,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use kafka_broker::{ClientAuth, Cluster, ClusterBuilder, ListenerSpec, SaslMechanism, TestCa};
+use kafka_broker::{
+    ClientAuth, Cluster, ClusterBuilder, Compression, ListenerSpec, NullBatch, SaslMechanism, TestCa,
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -17,7 +20,8 @@ use self::file::{File, Oauth, Password, Tls};
 /// A small Kafka-compatible broker for tests: everything is in memory and gone when it stops.
 ///
 /// The first line on stdout says where it listens, and one line for each further listener follows with its name; logs go
-/// to stderr (RUST_LOG sets their level).
+/// to stderr (RUST_LOG sets their level). To a line `requests` on stdin it answers with a line of JSON on stdout: how many
+/// requests of each API have come.
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 struct Arguments {
@@ -78,6 +82,22 @@ struct Arguments {
     /// Principal who may do everything, such as User:admin; turns authorization on (repeatable)
     #[arg(long = "super-user", value_name = "PRINCIPAL")]
     super_users: Vec<String>,
+    /// Store nothing, to measure clients: what is produced is counted and forgotten, unchecked, and every partition gives
+    /// consumers one batch again and again, for ever, at the offsets that come next
+    #[arg(long)]
+    null: bool,
+    /// With --null: records of that batch
+    #[arg(long, value_name = "COUNT", default_value_t = NullBatch::default().records, requires = "null")]
+    null_records: u32,
+    /// With --null: bytes of each value, which is text like JSON
+    #[arg(long, value_name = "BYTES", default_value_t = NullBatch::default().value_bytes, requires = "null")]
+    null_size: usize,
+    /// With --null: bytes of each key, 0 for none
+    #[arg(long, value_name = "BYTES", default_value_t = NullBatch::default().key_bytes, requires = "null")]
+    null_key: usize,
+    /// With --null: codec of that batch: none, gzip, snappy, lz4 or zstd
+    #[arg(long, value_name = "CODEC", default_value_t = NullBatch::default().compression, requires = "null")]
+    null_codec: Compression,
 }
 
 #[derive(Debug, Subcommand)]
@@ -193,6 +213,14 @@ impl Arguments {
         for topic in self.topics {
             builder = builder.topic(topic.name, topic.partitions, topic.replication);
         }
+        if self.null {
+            builder = builder.null(NullBatch {
+                records: self.null_records,
+                value_bytes: self.null_size,
+                key_bytes: self.null_key,
+                compression: self.null_codec,
+            });
+        }
         Ok(builder)
     }
 }
@@ -207,7 +235,13 @@ fn main() -> ExitCode {
     }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let runtime = match tokio::runtime::Runtime::new() {
+    // Where nothing is stored, handing requests to other threads costs more than serving them.
+    let mut runtime = if arguments.null {
+        tokio::runtime::Builder::new_current_thread()
+    } else {
+        tokio::runtime::Builder::new_multi_thread()
+    };
+    let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
     };
@@ -237,9 +271,15 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     stdout.write_all(said.as_bytes())?;
     stdout.flush()?;
     drop(stdout);
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+    let mut commands = commands::read();
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break,
+            Some(command) = commands.recv() => match command {
+                commands::Command::Requests => commands::tell_requests(&cluster)?,
+            },
+        }
     }
     cluster.stop().await;
     Ok(())
