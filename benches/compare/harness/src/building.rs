@@ -1,0 +1,102 @@
+//! Where things are in the checkout, and the builds of the bundled broker and of the clients' drivers.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::clients::Client;
+
+/// How much of a failed build's output is told.
+const TOLD_LINES: usize = 12;
+
+/// The places of the checkout.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    /// The repository.
+    pub repository: PathBuf,
+    /// `benches/compare`.
+    pub compare: PathBuf,
+}
+
+impl Paths {
+    /// Those of the checkout that this program was built from.
+    pub fn of_checkout() -> Self {
+        let compare = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let compare = compare.canonicalize().unwrap_or(compare);
+        Self {
+            repository: compare.join("../..").canonicalize().unwrap_or_else(|_| compare.join("../..")),
+            compare,
+        }
+    }
+
+    /// Where raw results are.
+    pub fn results(&self) -> PathBuf {
+        self.compare.join("results")
+    }
+
+    /// The folder of the report and the plots.
+    pub fn benches(&self) -> PathBuf {
+        self.repository.join("benches")
+    }
+
+    /// What the real broker keeps.
+    pub fn kafka_data(&self) -> PathBuf {
+        self.compare.join("target/apache-kafka")
+    }
+}
+
+/// A client whose driver is ready, or why it is not.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// The client.
+    pub client: &'static Client,
+    /// The program, or what stood in the way.
+    pub program: Result<PathBuf, String>,
+}
+
+/// Builds each client by itself, and tells at once of one that cannot be built.
+pub fn build_clients(paths: &Paths, clients: &[&'static Client]) -> Vec<Built> {
+    clients
+        .iter()
+        .map(|&client| {
+            eprintln!("building {}", client.name);
+            let program = client.build(paths);
+            if let Err(reason) = &program {
+                eprintln!("LEFT OUT: {} cannot be built: {reason}", client.name);
+            }
+            Built { client, program }
+        })
+        .collect()
+}
+
+/// Builds the bundled broker; gives its program.
+///
+/// # Errors
+/// What the build said last.
+pub fn build_broker(paths: &Paths) -> Result<PathBuf, String> {
+    eprintln!("building kafka-broker");
+    run_quietly(
+        Command::new("nice")
+            .args(["cargo", "build", "--release", "--locked", "-p", "kafka-broker", "--features", "zstd"])
+            .current_dir(&paths.repository),
+    )?;
+    Ok(paths.repository.join("target/release/kafka-broker"))
+}
+
+/// Runs a command to its end without showing what it says, unless it fails.
+///
+/// # Errors
+/// Its last lines, or why it could not be started.
+pub fn run_quietly(command: &mut Command) -> Result<String, String> {
+    // Where the caller's own build goes is no matter of what is built here.
+    command.env_remove("CARGO_TARGET_DIR");
+    let output = command.output().map_err(|error| format!("{:?}: {error}", command.get_program()))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said =
+        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("error")).collect();
+    let told: Vec<&str> = if errors.is_empty() { said.lines().collect() } else { errors };
+    let from = told.len().saturating_sub(TOLD_LINES);
+    Err(told.get(from..).unwrap_or_default().join("\n"))
+}

@@ -1,0 +1,289 @@
+//! The raw results: one JSON line for each session and each run, appended at once, and read back by session.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::machine::{Disturbance, Machine};
+use crate::scenario::Scenario;
+
+/// The line that a driver prints.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Outcome {
+    /// The client with its own version.
+    pub version: String,
+    /// Records of the window.
+    pub records: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Records that failed.
+    pub errors: u64,
+    /// How long the window was.
+    pub seconds: f64,
+    /// CPU seconds of the window in user mode.
+    pub cpu_user_s: f64,
+    /// CPU seconds of the window in the kernel.
+    pub cpu_sys_s: f64,
+    /// The most memory that was resident, in KiB.
+    pub rss_peak_kib: Option<f64>,
+    /// Times that the process went to sleep in the window.
+    pub voluntary_switches: Option<f64>,
+    /// From the start of the process to the first acknowledgement.
+    pub first_ack_us: Option<f64>,
+    /// Latencies, where they were taken.
+    pub latency_us: Option<Latency>,
+    /// Everything that was acknowledged, or consumed, with the warm-up.
+    pub acked_total: u64,
+    /// Memory with many partitions.
+    pub memory: Option<Memory>,
+}
+
+/// Latencies in microseconds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Latency {
+    /// Half took no longer.
+    pub p50: f64,
+    /// 99 of 100 took no longer.
+    pub p99: f64,
+    /// 999 of 1000 took no longer.
+    pub p999: f64,
+    /// The longest.
+    pub max: f64,
+    /// How many were taken.
+    pub count: u64,
+}
+
+/// Resident and proportional memory in KiB.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Memory {
+    /// Resident once the partitions are known.
+    pub idle_rss_kib: f64,
+    /// The process's share of it.
+    pub idle_pss_kib: f64,
+    /// Resident after each partition was written.
+    pub written_rss_kib: f64,
+    /// The process's share of it.
+    pub written_pss_kib: f64,
+}
+
+/// A client that was to take part.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Participant {
+    /// Its name.
+    pub name: String,
+    /// Why it did not, if so.
+    pub left_out: Option<String>,
+}
+
+/// One call of `compare run`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Session {
+    /// Its name, which sorts by time: when it began, in UTC.
+    pub id: String,
+    /// What its random order came from.
+    pub seed: u64,
+    /// Whether it was only a check.
+    pub quick: bool,
+    /// Whether every client was asked for.
+    pub complete: bool,
+    /// Where it ran.
+    pub machine: Machine,
+    /// The commit that was measured.
+    pub commit: String,
+    /// The brokers' versions.
+    pub brokers: Vec<String>,
+    /// The clients that were asked for.
+    pub clients: Vec<Participant>,
+}
+
+/// One driver, once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// The session.
+    pub session: String,
+    /// What was asked.
+    pub scenario: Scenario,
+    /// The round; round 0 is dropped.
+    pub round: u32,
+    /// Whether the run before it was void, so that this is its second and last try.
+    pub repeated: bool,
+    /// The client.
+    pub client: String,
+    /// Records in a second that were asked for, 0 when saturated.
+    pub rate: u64,
+    /// What the driver measured; `None` if it failed.
+    pub outcome: Option<Outcome>,
+    /// What failed, if anything did.
+    pub failure: Option<String>,
+    /// Produce requests that the brokers counted, where they do.
+    pub produce_requests: Option<u64>,
+    /// What else the machine did.
+    pub disturbance: Disturbance,
+    /// Why it does not count, if so.
+    pub void: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+enum Line {
+    Session(Session),
+    Run(Box<Run>),
+}
+
+/// The file of a session, which grows as it goes on.
+#[derive(Debug)]
+pub struct Recorder {
+    file: File,
+}
+
+impl Recorder {
+    /// Begins the session's file.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn begin(folder: &Path, session: &Session) -> io::Result<Self> {
+        fs::create_dir_all(folder)?;
+        let path = folder.join(format!("{}.jsonl", session.id));
+        let mut recorder = Self { file: OpenOptions::new().create(true).append(true).open(path)? };
+        recorder.append(&Line::Session(session.clone()))?;
+        Ok(recorder)
+    }
+
+    /// Adds a run.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn run(&mut self, run: &Run) -> io::Result<()> {
+        self.append(&Line::Run(Box::new(run.clone())))
+    }
+
+    fn append(&mut self, line: &Line) -> io::Result<()> {
+        let mut text = serde_json::to_string(line)?;
+        text.push('\n');
+        // In one write, so that what was cut off is at most the last line.
+        self.file.write_all(text.as_bytes())
+    }
+}
+
+/// A session with its runs, as it was recorded.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// The session.
+    pub session: Session,
+    /// Its runs, in order.
+    pub runs: Vec<Run>,
+}
+
+/// Every recorded session, the oldest first.
+///
+/// # Errors
+/// A file cannot be read. Lines that were cut off or that an older harness wrote are passed over, and counted on stderr.
+pub fn read_all(folder: &Path) -> io::Result<Vec<Recorded>> {
+    if !folder.exists() {
+        return Ok(Vec::new());
+    }
+    let mut paths: Vec<PathBuf> =
+        fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
+    paths.sort();
+    let mut sessions = Vec::new();
+    for path in paths {
+        let (mut recorded, mut unreadable): (Option<Recorded>, u32) = (None, 0);
+        for line in BufReader::new(File::open(&path)?).lines() {
+            match (serde_json::from_str(&line?), &mut recorded) {
+                (Ok(Line::Session(session)), _) => recorded = Some(Recorded { session, runs: Vec::new() }),
+                (Ok(Line::Run(run)), Some(recorded)) => recorded.runs.push(*run),
+                _ => unreadable += 1,
+            }
+        }
+        if unreadable > 0 {
+            eprintln!("{}: passed over {unreadable} lines", path.display());
+        }
+        sessions.extend(recorded);
+    }
+    Ok(sessions)
+}
+
+/// The runs of one scenario in the session that tells most about it.
+#[derive(Clone, Debug)]
+pub struct Latest<'a> {
+    /// The session.
+    pub session: &'a Session,
+    /// The runs.
+    pub runs: Vec<&'a Run>,
+}
+
+/// For each scenario the newest session with all clients; failing that, the newest with some of them; failing that, the
+/// newest check.
+pub fn latest_by_scenario(sessions: &[Recorded]) -> BTreeMap<&str, Latest<'_>> {
+    let mut latest: BTreeMap<&str, Latest<'_>> = BTreeMap::new();
+    let worth = |session: &Session| (!session.quick, session.complete, session.id.clone());
+    for recorded in sessions {
+        let mut of_session: BTreeMap<&str, Latest<'_>> = BTreeMap::new();
+        for run in &recorded.runs {
+            let entry = of_session.entry(run.scenario.name.as_str());
+            entry.or_insert_with(|| Latest { session: &recorded.session, runs: Vec::new() }).runs.push(run);
+        }
+        for (name, found) in of_session {
+            if latest.get(name).is_none_or(|known| worth(known.session) <= worth(found.session)) {
+                latest.insert(name, found);
+            }
+        }
+    }
+    latest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{run, session};
+
+    #[test]
+    fn what_was_written_before_a_line_was_cut_off_is_read_back() {
+        let folder = std::env::temp_dir().join(format!("compare-record-{}", std::process::id()));
+        let session = session("2026-01-01T00-00-00Z");
+        let mut recorder = Recorder::begin(&folder, &session).unwrap();
+        let run = run("produce-real", "ours", 1, 0.5);
+        recorder.run(&run).unwrap();
+        recorder.file.write_all(b"{\"kind\":\"run\",\"sess").unwrap();
+        let read = read_all(&folder).unwrap();
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(read.len(), 1);
+        assert_eq!(read[0].session, session);
+        assert_eq!(read[0].runs, [run]);
+    }
+
+    #[test]
+    fn a_driver_may_leave_out_what_does_not_apply() {
+        let line = r#"{"client":"x","version":"1","mode":"start","records":1,"bytes":116,"errors":0,"seconds":0.1,
+            "cpu_user_s":0.01,"cpu_sys_s":0.0,"requests":null,"first_ack_us":1500,"latency_us":null,"acked_total":1}"#;
+        let outcome: Outcome = serde_json::from_str(line).unwrap();
+        assert_eq!((outcome.first_ack_us, outcome.latency_us, outcome.acked_total), (Some(1500.0), None, 1));
+    }
+
+    #[test]
+    fn a_scenario_is_told_by_its_newest_full_session() {
+        let recorded = |id: &str, quick, complete, scenario: &str| {
+            let session = Session { quick, complete, ..session(id) };
+            let runs = vec![Run { session: id.into(), ..run(scenario, "ours", 1, 1.0) }];
+            Recorded { session, runs }
+        };
+        let sessions = [
+            recorded("1", false, true, "produce-real"),
+            recorded("2", false, true, "produce-real"),
+            recorded("3", false, false, "produce-real"),
+            recorded("4", true, true, "produce-real"),
+            recorded("5", true, true, "start"),
+        ];
+        let latest = latest_by_scenario(&sessions);
+        assert_eq!(latest["produce-real"].session.id, "2");
+        assert_eq!(latest["start"].session.id, "5");
+        assert_eq!(latest["produce-real"].runs.len(), 1);
+    }
+}

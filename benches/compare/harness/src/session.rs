@@ -1,0 +1,320 @@
+//! One call of `compare run`: scenario by scenario, round by round, every run checked, judged and recorded at once.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::broker::{Broker, Needs};
+use crate::building::{Built, Paths};
+use crate::clients::{Client, EMPTY, OURS};
+use crate::drive::drive;
+use crate::judge::{Sheet, void_run};
+use crate::machine::{Disturbance, Moment};
+use crate::metric::Metric;
+use crate::record::{Outcome, Recorder, Run, Session};
+use crate::scenario::{BrokerKind, Mode, Occasion, Rate, Scenario};
+use crate::schedule::{round, warmup};
+
+/// After so many failures in a scenario a client is spared the rest of it.
+const MOST_FAILURES: u32 = 2;
+/// The rate of latency where nothing says what half the slowest peer's is.
+const LATENCY_RATE: u64 = 20_000;
+/// Rates are rounded down to this, so that they are the same from run to run where they nearly are.
+const RATE_STEP: u64 = 10_000;
+/// One filling of a prefilled topic, in seconds; as many follow one another as it takes.
+const FILLING: f64 = 0.5;
+
+/// What a session works with.
+#[derive(Debug)]
+pub struct Workshop {
+    /// The checkout.
+    pub paths: Paths,
+    /// The bundled broker's program.
+    pub broker: PathBuf,
+    /// The clients.
+    pub clients: Vec<Built>,
+    /// Our own driver, which fills topics.
+    pub filler: PathBuf,
+}
+
+/// Runs scenarios and records what comes out.
+#[derive(Debug)]
+pub struct Conductor<'a> {
+    workshop: &'a Workshop,
+    session: &'a Session,
+    recorder: Recorder,
+    random: fastrand::Rng,
+    broker: Option<Broker>,
+    /// Topics filled on the running broker, with their records.
+    filled: BTreeMap<String, u64>,
+    /// Brokers that could not be started, with the reason.
+    absent: BTreeMap<BrokerKind, String>,
+    /// What was measured so far.
+    pub runs: Vec<Run>,
+    topics: u32,
+}
+
+impl<'a> Conductor<'a> {
+    /// Begins the session.
+    pub fn new(workshop: &'a Workshop, session: &'a Session, recorder: Recorder) -> Self {
+        Self {
+            workshop,
+            session,
+            recorder,
+            random: fastrand::Rng::with_seed(session.seed),
+            broker: None,
+            filled: BTreeMap::new(),
+            absent: BTreeMap::new(),
+            runs: Vec::new(),
+            topics: 0,
+        }
+    }
+
+    /// Runs a scenario to its end. What fails is told and recorded, and the rest goes on.
+    ///
+    /// # Errors
+    /// Results cannot be recorded.
+    pub fn run_scenario(&mut self, scenario: &Scenario) -> Result<(), String> {
+        let needs = Needs::of(scenario);
+        if let Err(reason) = self.have_broker(scenario.broker, needs) {
+            eprintln!("{}: no {} broker: {reason}", scenario.name, scenario.broker.word());
+            return Ok(());
+        }
+        let rate = self.rate(&scenario.rate);
+        let mut failures: BTreeMap<&str, u32> = BTreeMap::new();
+        for index in 0..scenario.rounds {
+            for built in round(&self.workshop.clients, scenario, index, &mut self.random) {
+                let failed = failures.entry(built.client.name).or_default();
+                if *failed >= MOST_FAILURES {
+                    continue;
+                }
+                let run = self.run_once(built, scenario, index, rate, false)?;
+                *failed += u32::from(run.failure.is_some());
+                // A check need not be exact, and the first round is dropped anyway.
+                if run.void.is_some() && !self.session.quick && index > 0 {
+                    self.run_once(built, scenario, index, rate, true)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn have_broker(&mut self, kind: BrokerKind, needs: Needs) -> Result<(), String> {
+        if self.broker.as_ref().is_some_and(|broker| broker.meets(&needs)) {
+            return Ok(());
+        }
+        if let Some(reason) = self.absent.get(&kind) {
+            return Err(reason.clone());
+        }
+        // The old one first: there is one core for brokers.
+        self.broker = None;
+        self.filled.clear();
+        match Broker::start(&self.workshop.paths, &self.workshop.broker, needs) {
+            Ok(broker) => {
+                self.broker = Some(broker);
+                Ok(())
+            }
+            Err(reason) => {
+                self.absent.insert(kind, reason.clone());
+                Err(reason)
+            }
+        }
+    }
+
+    fn rate(&self, rate: &Rate) -> u64 {
+        match rate {
+            Rate::Saturated => 0,
+            Rate::Fixed(rate) => *rate,
+            Rate::HalfOfSlowest(scenario) => {
+                let runs: Vec<&Run> = self.runs.iter().filter(|run| run.scenario.name == *scenario).collect();
+                half_of_the_slowest(&runs, self.session.seed).unwrap_or(LATENCY_RATE)
+            }
+        }
+    }
+
+    fn run_once(
+        &mut self,
+        built: &Built,
+        scenario: &Scenario,
+        index: u32,
+        rate: u64,
+        repeated: bool,
+    ) -> Result<Run, String> {
+        let (outcome, failure, produce_requests, disturbance) = match self.measure(built, scenario, rate) {
+            Ok(measured) => {
+                (Some(measured.outcome), measured.failure, measured.requests, measured.disturbance)
+            }
+            Err(reason) => (None, Some(reason), None, Disturbance::default()),
+        };
+        let run = Run {
+            session: self.session.id.clone(),
+            scenario: scenario.clone(),
+            round: index,
+            repeated,
+            client: built.client.name.to_owned(),
+            rate,
+            outcome,
+            failure,
+            produce_requests,
+            void: void_run(disturbance.steal, disturbance.foreign_cores),
+            disturbance,
+        };
+        tell(&run);
+        self.recorder.run(&run).map_err(|error| format!("results cannot be written: {error}"))?;
+        self.runs.push(run.clone());
+        Ok(run)
+    }
+
+    /// One driver on its topic, and whether what it says is in the topic.
+    fn measure(&mut self, built: &Built, scenario: &Scenario, rate: u64) -> Result<Measured, String> {
+        let program = built.program.as_ref().map_err(Clone::clone)?;
+        let prefilled = scenario.mode == Mode::Consume && scenario.records > 0;
+        let (topic, records) =
+            if prefilled { self.filled_topic(scenario)? } else { (self.fresh_topic(scenario)?, 0) };
+        let warmup = warmup(built.client, scenario);
+        let broker = self.broker.as_mut().ok_or("there is no broker")?;
+        let requests = broker.produce_requests()?;
+        let bootstrap = broker.bootstrap.clone();
+        let occasion = Occasion {
+            variant: built.client.name,
+            bootstrap: &bootstrap,
+            topic: &topic,
+            rate,
+            records,
+            warmup,
+            epoch_ns: 0,
+        };
+        let before = Moment::now(&broker.pids);
+        let driven = drive(program, scenario, occasion);
+        let disturbance = before.until(&Moment::now(&broker.pids), self.session.machine.cores);
+        let requests = match (requests, broker.produce_requests()?) {
+            (Some(before), Some(after)) => Some(after.saturating_sub(before)),
+            _ => None,
+        };
+        let checked = driven.and_then(|outcome| {
+            let failure = if prefilled {
+                mismatch("consumed", outcome.acked_total, records)
+            } else if scenario.mode.writes() && built.client.name != EMPTY {
+                let written = broker.topics.records(&topic, scenario.partitions)?;
+                mismatch("acknowledged", outcome.acked_total, written)
+            } else {
+                None
+            };
+            Ok(Measured { outcome, failure, requests, disturbance })
+        });
+        if !prefilled {
+            broker.topics.delete(&topic)?;
+        }
+        checked
+    }
+
+    fn fresh_topic(&mut self, scenario: &Scenario) -> Result<String, String> {
+        self.topics += 1;
+        let topic = format!("{}-{}", scenario.name, self.topics);
+        let broker = self.broker.as_ref().ok_or("there is no broker")?;
+        broker.topics.create(&topic, scenario.partitions, 1)?;
+        Ok(topic)
+    }
+
+    /// A topic with the scenario's records, filled by our own producer if it is not there yet, and how many it has.
+    fn filled_topic(&mut self, scenario: &Scenario) -> Result<(String, u64), String> {
+        let Scenario { size, key, partitions, batch_bytes, codec, .. } = scenario;
+        let topic = format!("filled-{size}-{key}-{partitions}-{batch_bytes}-{}", codec.word());
+        if let Some(&records) = self.filled.get(&topic) {
+            return Ok((topic, records));
+        }
+        let broker = self.broker.as_ref().ok_or("there is no broker")?;
+        broker.topics.create(&topic, scenario.partitions, 1)?;
+        eprintln!("filling {topic}");
+        let filling = Scenario {
+            mode: Mode::Produce,
+            rate: Rate::Saturated,
+            settings: crate::scenario::Settings::Equal,
+            warmup: 0.0,
+            seconds: FILLING,
+            ..scenario.clone()
+        };
+        let (mut acknowledged, bootstrap) = (0, broker.bootstrap.as_str());
+        while acknowledged < scenario.records {
+            let occasion = Occasion {
+                variant: OURS,
+                bootstrap,
+                topic: &topic,
+                rate: 0,
+                records: 0,
+                warmup: 0.0,
+                epoch_ns: 0,
+            };
+            let outcome = drive(&self.workshop.filler, &filling, occasion)?;
+            if outcome.acked_total == 0 {
+                return Err(format!("{topic} cannot be filled: nothing was acknowledged"));
+            }
+            acknowledged += outcome.acked_total;
+        }
+        let records = broker.topics.records(&topic, scenario.partitions)?;
+        if let Some(mismatch) = mismatch("acknowledged", acknowledged, records) {
+            return Err(format!("{topic}: {mismatch}"));
+        }
+        self.filled.insert(topic.clone(), records);
+        Ok((topic, records))
+    }
+}
+
+struct Measured {
+    outcome: Outcome,
+    failure: Option<String>,
+    requests: Option<u64>,
+    disturbance: Disturbance,
+}
+
+fn mismatch(what: &str, said: u64, there: u64) -> Option<String> {
+    (said != there).then(|| format!("MISMATCH: {what} {said} records, but {there} are in the topic"))
+}
+
+fn half_of_the_slowest(runs: &[&Run], seed: u64) -> Option<u64> {
+    let sheet = Sheet::of(runs, seed)?;
+    let peers = crate::clients::CLIENTS.iter().filter(|client: &&Client| client.peer);
+    let rates = peers.filter_map(|client| sheet.figure(client.name, Metric::Throughput));
+    let slowest = rates.map(|rate| rate.value).min_by(f64::total_cmp)?;
+    Some(((slowest / 2.0) as u64 / RATE_STEP * RATE_STEP).max(RATE_STEP))
+}
+
+/// One line for one run.
+fn tell(run: &Run) {
+    let mut line =
+        format!("{:32} {}/{} {:16}", run.scenario.name, run.round, run.scenario.rounds - 1, run.client);
+    for metric in Metric::of_scenario(&run.scenario) {
+        if let Some(figure) = metric.of(run) {
+            line += &format!("  {} {}", crate::table::number(figure), metric.title());
+        }
+    }
+    for (word, reason) in [("FAILED", &run.failure), ("void", &run.void)] {
+        if let Some(reason) = reason {
+            line += &format!("  {word}: {reason}");
+        }
+    }
+    eprintln!("{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::run;
+
+    #[test]
+    fn what_was_acknowledged_must_be_in_the_topic() {
+        assert_eq!(mismatch("acknowledged", 5, 5), None);
+        assert!(mismatch("acknowledged", 5, 4).unwrap().contains("acknowledged 5 records, but 4"));
+    }
+
+    #[test]
+    fn the_rate_of_latency_is_half_of_what_the_slowest_peer_reached() {
+        let slow = |client: &str, seconds| {
+            let mut run = run("produce-real", client, 1, 1.0);
+            run.outcome.as_mut().unwrap().seconds = seconds;
+            run
+        };
+        let runs = [slow("java", 1.9), slow("krafka", 1.0), slow("ours", 100.0)];
+        assert_eq!(half_of_the_slowest(&runs.iter().collect::<Vec<_>>(), 1), Some(260_000));
+        assert_eq!(half_of_the_slowest(&[], 1), None);
+    }
+}
