@@ -36,6 +36,10 @@ spark:
 bench:
     cargo bench -p benches
 
+# Our clients beside every other, then benches/RESULTS.md: `just compare --only goals`, `just compare --quick`.
+compare *options:
+    benches/compare/run.sh {{options}}
+
 # Regenerate the shape tables and messages from Kafka's schemas.
 generate:
     cargo run -p xtask -- generate
