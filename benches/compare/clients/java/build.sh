@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Fetches Kafka's Java client from Maven Central and compiles the driver against it, into benches/compare/target/java.
+set -euo pipefail
+cd "$(dirname "$0")"
+out=$(cd ../.. && pwd)/target/java
+for tool in java javac mvn; do
+  command -v "$tool" > /dev/null || { echo "$tool is not on this machine" >&2; exit 1; }
+done
+mkdir -p "$out"
+# Again only when the versions change.
+if ! cmp -s pom.xml "$out/pom.xml"; then
+  rm -rf "$out/jars" "$out/pom.xml"
+  mvn -q -B -f pom.xml dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$out/jars" >&2
+  cp pom.xml "$out/pom.xml"
+fi
+rm -rf "$out/classes"
+javac -Xlint:all -Werror -d "$out/classes" -cp "$out/jars/*" src/*.java
