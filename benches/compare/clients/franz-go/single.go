@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// How long a client idles before its memory is read.
+const idle = 2 * time.Second
+
+func start(o *options) (*report, error) {
+	if o.epochNs == 0 {
+		return nil, errors.New("start needs --epoch-ns")
+	}
+	counter := &requests{}
+	begin, err := read(counter)
+	if err != nil {
+		return nil, err
+	}
+	client, err := o.producer(counter)
+	if err != nil {
+		return nil, err
+	}
+	table, outcomes := newTable(o.size, o.key), &outcomes{}
+	err = client.ProduceSync(context.Background(), &kgo.Record{Key: table.keys[0], Value: table.values[0]}).FirstErr()
+	firstAckUs := (time.Now().UnixNano() - o.epochNs) / 1000
+	if err != nil {
+		return nil, err
+	}
+	outcomes.count(nil, nil)
+	report, err := o.produced(counter, begin, outcomes, 0, table)
+	if err == nil {
+		report.FirstAckUs = &firstAckUs
+	}
+	return report, err
+}
+
+// A first record makes the client know the topic.
+func memory(o *options) (*report, error) {
+	counter := &requests{}
+	begin, err := read(counter)
+	if err != nil {
+		return nil, err
+	}
+	client, err := o.producer(counter)
+	if err != nil {
+		return nil, err
+	}
+	table, outcomes, use := newTable(o.size, o.key), &outcomes{}, &memoryUse{}
+	lane := &lane{client: client, table: table, partitions: int32(o.partitions)}
+	for partition := range o.partitions {
+		lane.send(outcomes.count)
+		if partition == 0 {
+			if use.IdleRss, use.IdlePss, err = settled(client); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if use.WrittenRss, use.WrittenPss, err = settled(client); err != nil {
+		return nil, err
+	}
+	report, err := o.produced(counter, begin, outcomes, 0, table)
+	if err == nil {
+		report.Memory = use
+	}
+	return report, err
+}
+
+// Resident and proportional memory once all is acknowledged and the client idles.
+func settled(client *kgo.Client) (rss, pss int64, err error) {
+	if err = client.Flush(context.Background()); err != nil {
+		return
+	}
+	time.Sleep(idle)
+	if rss, err = kib("/proc/self/smaps_rollup", "Rss:"); err != nil {
+		return
+	}
+	pss, err = kib("/proc/self/smaps_rollup", "Pss:")
+	return
+}
