@@ -53,13 +53,19 @@ pub struct Built {
     pub program: Result<PathBuf, String>,
 }
 
-/// Builds each client by itself, and tells at once of one that cannot be built.
-pub fn build_clients(paths: &Paths, clients: &[&'static Client]) -> Vec<Built> {
+/// Builds each client by itself, and tells at once of one that cannot be built. What was built before is taken `as_built`.
+pub fn build_clients(paths: &Paths, clients: &[&'static Client], as_built: bool) -> Vec<Built> {
     clients
         .iter()
         .map(|&client| {
-            eprintln!("building {}", client.name);
-            let program = client.build(paths);
+            let known = Some(client.program(paths)).filter(|program| as_built && program.exists());
+            let program = known.map_or_else(
+                || {
+                    eprintln!("building {}", client.name);
+                    client.build(paths)
+                },
+                Ok,
+            );
             if let Err(reason) = &program {
                 eprintln!("LEFT OUT: {} cannot be built: {reason}", client.name);
             }
@@ -68,18 +74,22 @@ pub fn build_clients(paths: &Paths, clients: &[&'static Client]) -> Vec<Built> {
         .collect()
 }
 
-/// Builds the bundled broker; gives its program.
+/// Builds the bundled broker, unless it was built before and is taken `as_built`; gives its program.
 ///
 /// # Errors
 /// What the build said last.
-pub fn build_broker(paths: &Paths) -> Result<PathBuf, String> {
+pub fn build_broker(paths: &Paths, as_built: bool) -> Result<PathBuf, String> {
+    let program = paths.repository.join("target/release/kafka-broker");
+    if as_built && program.exists() {
+        return Ok(program);
+    }
     eprintln!("building kafka-broker");
     run_quietly(
         Command::new("nice")
             .args(["cargo", "build", "--release", "--locked", "-p", "kafka-broker", "--features", "zstd"])
             .current_dir(&paths.repository),
     )?;
-    Ok(paths.repository.join("target/release/kafka-broker"))
+    Ok(program)
 }
 
 /// Runs a command to its end without showing what it says, unless it fails.

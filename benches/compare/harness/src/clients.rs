@@ -60,12 +60,12 @@ pub const CLIENTS: [Client; 12] = [
         ..cargo("ours-zstd-rust", "ours", false)
     },
     cargo(EMPTY, "control", false),
-    cargo("rdkafka-future", "rdkafka", true),
-    cargo("rdkafka-base", "rdkafka", true),
-    cargo("krafka", "krafka", true),
-    cargo("kacrab", "kacrab", true),
-    cargo("confluent-kafka", "confluent", true),
-    cargo("rskafka", "rskafka", true),
+    cargo("rdkafka-future", "rdkafka-driver", true),
+    cargo("rdkafka-base", "rdkafka-driver", true),
+    cargo("krafka", "krafka-driver", true),
+    cargo("kacrab", "kacrab-driver", true),
+    cargo("confluent-kafka", "confluent-driver", true),
+    cargo("rskafka", "rskafka-driver", true),
     scripts("java", true),
     scripts("franz-go", false),
 ];
@@ -83,6 +83,7 @@ impl Client {
     pub fn build(&self, paths: &Paths) -> Result<PathBuf, String> {
         match self.recipe {
             Recipe::Cargo { package, features } => {
+                let program = self.program(paths);
                 run_quietly(
                     Command::new("nice")
                         .args(["cargo", "build", "--release", "--locked", "-p", package, "--manifest-path"])
@@ -90,12 +91,8 @@ impl Client {
                         .args(features),
                 )?;
                 // A copy for each row: the next build may give the same program other features.
-                let (built, programs) = (
-                    paths.compare.join("target/release").join(package),
-                    paths.compare.join("target/programs"),
-                );
-                let program = programs.join(self.name);
-                fs::create_dir_all(&programs)
+                let built = paths.compare.join("target/release").join(package);
+                fs::create_dir_all(programs(paths))
                     .and_then(|()| fs::copy(&built, &program))
                     .map_err(|error| format!("{}: {error}", built.display()))?;
                 Ok(program)
@@ -107,10 +104,22 @@ impl Client {
                     return Err(format!("{} is not there", script.display()));
                 }
                 run_quietly(Command::new("nice").arg(script).current_dir(&folder))?;
-                Ok(folder.join("run.sh"))
+                Ok(self.program(paths))
             }
         }
     }
+
+    /// The program that [`build`](Self::build) makes.
+    pub fn program(&self, paths: &Paths) -> PathBuf {
+        match self.recipe {
+            Recipe::Cargo { .. } => programs(paths).join(self.name),
+            Recipe::Scripts { folder } => paths.compare.join("clients").join(folder).join("run.sh"),
+        }
+    }
+}
+
+fn programs(paths: &Paths) -> PathBuf {
+    paths.compare.join("target/programs")
 }
 
 #[cfg(test)]

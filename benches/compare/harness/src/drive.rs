@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::record::Outcome;
-use crate::scenario::{Occasion, Scenario};
+use crate::scenario::{Mode, Occasion, Scenario};
 
 /// The core that drivers run on.
 const DRIVER_CORE: &str = "0";
@@ -26,6 +26,9 @@ pub fn drive(program: &Path, scenario: &Scenario, mut occasion: Occasion<'_>) ->
     command.args(["-c", DRIVER_CORE]).arg(program).args(scenario.arguments(&occasion));
     let said = run_with_deadline(&mut command, deadline)?;
     let outcome = read_outcome(&said.stdout)?;
+    if outcome.records == 0 && matches!(scenario.mode, Mode::Produce | Mode::Latency | Mode::Consume) {
+        return Err(format!("no record came in its window: {}", ending(&said.stderr)));
+    }
     if outcome.errors > 0 {
         return Err(format!("{} records failed: {}", outcome.errors, ending(&said.stderr)));
     }

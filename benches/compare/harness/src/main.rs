@@ -79,6 +79,9 @@ struct RunArguments {
     /// Clients to run, all by default; what judging needs comes along
     #[arg(long, value_name = "CLIENT", value_delimiter = ',')]
     clients: Vec<String>,
+    /// Take clients and brokers as they were built before, and build only what is not there
+    #[arg(long)]
+    as_built: bool,
     /// What the order of the clients comes from; random by default
     #[arg(long)]
     seed: Option<u64>,
@@ -146,9 +149,9 @@ fn chosen_clients(names: &[String]) -> Result<Vec<&'static Client>, String> {
 fn run(arguments: &RunArguments) -> Result<bool, String> {
     let paths = Paths::of_checkout();
     let scenarios = arguments.choice.scenarios()?;
-    let clients = build_clients(&paths, &chosen_clients(&arguments.clients)?);
+    let clients = build_clients(&paths, &chosen_clients(&arguments.clients)?, arguments.as_built);
     let filler = filler(&clients)?;
-    let workshop = Workshop { broker: build_broker(&paths)?, clients, filler, paths };
+    let workshop = Workshop { broker: build_broker(&paths, arguments.as_built)?, clients, filler, paths };
     let session = session(arguments, &workshop, &scenarios)?;
     let minutes = schedule::expected_seconds(&workshop.clients, &scenarios) / 60.0;
     eprintln!(

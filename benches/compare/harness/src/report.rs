@@ -65,7 +65,8 @@ impl<'a> Report<'a> {
         ];
         let mut text = String::new();
         for (index, (title, section)) in sections.iter().enumerate() {
-            text += &format!("{} {title}\n\n{}\n\n", if index == 0 { "#" } else { "##" }, section.trim_end());
+            let section = if section.trim().is_empty() { "Not measured." } else { section.trim_end() };
+            text += &format!("{} {title}\n\n{section}\n\n", if index == 0 { "#" } else { "##" });
         }
         if !plots.is_empty() {
             text += "## Plots\n\n";
@@ -106,9 +107,7 @@ impl<'a> Report<'a> {
             let version = self.sheets.values().find_map(|sheet| sheet.outcome(client));
             match (version, left_out.get(client)) {
                 (Some(outcome), _) => table.row([client, outcome.version.as_str()]),
-                (None, Some(reason)) => {
-                    table.row([client, &format!("LEFT OUT: {}", reason.replace('\n', " "))])
-                }
+                (None, Some(reason)) => table.row([client, &format!("LEFT OUT: {}", shortened(reason))]),
                 (None, None) => {}
             }
         }
@@ -206,8 +205,10 @@ impl<'a> Report<'a> {
         });
         let mut text = String::new();
         for metric in [Metric::Cpu, Metric::RssPeak] {
-            let table = matrix(&columns, |scenario| scenario.description(), &[metric]);
-            text += &format!("**{}**\n\n{}\n", metric.title(), table.markdown());
+            let table = matrix(&columns, |scenario| scenario.name.clone(), &[metric]);
+            if !table.is_empty() {
+                text += &format!("**{}**\n\n{}\n", metric.title(), table.markdown());
+            }
         }
         let own = |sheet: &&Sheet<'_>| {
             Some(format!("{} in {}", number(sheet.own_cost(Metric::Cpu)?), sheet.scenario.name))
@@ -283,6 +284,16 @@ impl<'a> Report<'a> {
 
     fn columns(&self, wanted: impl Fn(&Scenario) -> bool) -> Vec<&Sheet<'a>> {
         self.sheets.values().filter(|sheet| wanted(sheet.scenario)).collect()
+    }
+}
+
+/// The beginning of a text, on one line.
+fn shortened(text: &str) -> String {
+    const MOST: usize = 100;
+    let line = text.replace('\n', " ");
+    match line.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
+        None => line,
     }
 }
 
