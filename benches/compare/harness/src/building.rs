@@ -58,7 +58,7 @@ pub fn build_clients(paths: &Paths, clients: &[&'static Client], as_built: bool)
     clients
         .iter()
         .map(|&client| {
-            let known = Some(client.program(paths)).filter(|program| as_built && program.exists());
+            let known = if as_built { client.as_built(paths) } else { None };
             let program = known.map_or_else(
                 || {
                     eprintln!("building {}", client.name);

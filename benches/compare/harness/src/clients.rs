@@ -104,17 +104,21 @@ impl Client {
                     return Err(format!("{} is not there", script.display()));
                 }
                 run_quietly(Command::new("nice").arg(script).current_dir(&folder))?;
-                Ok(self.program(paths))
+                Ok(folder.join("run.sh"))
             }
         }
     }
 
-    /// The program that [`build`](Self::build) makes.
-    pub fn program(&self, paths: &Paths) -> PathBuf {
+    /// The program as it was built before, if it was. Scripts see for themselves what is to be done, and are quick.
+    pub fn as_built(&self, paths: &Paths) -> Option<PathBuf> {
         match self.recipe {
-            Recipe::Cargo { .. } => programs(paths).join(self.name),
-            Recipe::Scripts { folder } => paths.compare.join("clients").join(folder).join("run.sh"),
+            Recipe::Cargo { .. } => Some(self.program(paths)).filter(|program| program.exists()),
+            Recipe::Scripts { .. } => None,
         }
+    }
+
+    fn program(&self, paths: &Paths) -> PathBuf {
+        programs(paths).join(self.name)
     }
 }
 
