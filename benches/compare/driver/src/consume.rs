@@ -23,12 +23,14 @@ pub struct Tally {
     expected: Vec<i64>,
     /// Gaps and repetitions.
     misplaced: u64,
+    /// How many records to read in all.
+    all: u64,
 }
 
 impl Tally {
-    fn new(partitions: i32) -> Self {
+    fn new(partitions: i32, all: u64) -> Self {
         let partitions = usize::try_from(partitions).unwrap_or(0);
-        Self { records: 0, bytes: 0, first_bytes: 0, expected: vec![0; partitions], misplaced: 0 }
+        Self { records: 0, bytes: 0, first_bytes: 0, expected: vec![0; partitions], misplaced: 0, all }
     }
 
     /// Counts one record.
@@ -43,6 +45,12 @@ impl Tally {
         if offset != expected {
             self.misplaced(partition, offset, expected);
         }
+    }
+
+    /// Whether there is nothing more to read, for clients that hand out one record at a time.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.records >= self.all
     }
 
     #[cold]
@@ -62,9 +70,9 @@ struct Start {
 }
 
 pub(crate) async fn run<C: Client>(options: &Options) -> Result<Report> {
-    let mut tally = Tally::new(options.partitions);
-    let mut consumer = C::consumer(options).await?;
     let all = if options.records == 0 { u64::MAX } else { options.records };
+    let mut tally = Tally::new(options.partitions, all);
+    let mut consumer = C::consumer(options).await?;
     let mut warmup_end = pin!(tokio::time::sleep(options.warmup));
     while tally.records < all / 10 {
         match select(&mut warmup_end, pin!(consumer.next(&mut tally))).await {
@@ -74,7 +82,7 @@ pub(crate) async fn run<C: Client>(options: &Options) -> Result<Report> {
     }
     let start = Start { reading: Reading::now()?, records: tally.records, bytes: tally.bytes };
     let mut end = pin!(tokio::time::sleep(options.seconds));
-    while tally.records < all {
+    while !tally.is_full() {
         let next = pin!(consumer.next(&mut tally));
         if options.records != 0 {
             next.await?;

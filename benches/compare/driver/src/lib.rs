@@ -4,6 +4,7 @@
 
 use std::future::Future;
 use std::process::ExitCode;
+use std::task::{Context, Poll, Waker};
 
 mod consume;
 mod error;
@@ -27,6 +28,14 @@ pub use table::{RECORDS, Record, Table};
 pub use ticks::{Ticks, due, now_ns};
 pub use usage::{Reading, Used};
 
+/// The outcome of a future if it is ready, without waiting for it.
+pub fn now<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+    match std::pin::Pin::new(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
+    }
+}
+
 /// A Kafka client that is driven from tokio.
 pub trait Client {
     /// What produces.
@@ -49,6 +58,10 @@ pub trait Producer: Clone + Send + Sync + 'static {
     /// What will tell the fate of one record.
     type Ack: Send + 'static;
 
+    /// The most bytes of keys and values whose fate may be unknown, for clients that stop the thread, and with it
+    /// themselves, at a bound of their own.
+    const MOST_UNSETTLED: usize = usize::MAX;
+
     /// Waits until the client takes a record: to the partition given, or to one of the client's choice.
     fn enqueue(
         &self,
@@ -64,6 +77,12 @@ pub trait Producer: Clone + Send + Sync + 'static {
 
     /// Has everything sent without waiting for more.
     fn flush(&self) -> impl Future<Output = Result<()>> + Send;
+
+    /// Records that failed although their acknowledgements said otherwise, up to the last flush: for clients that tell
+    /// fates by callbacks.
+    fn failed_later(&self) -> u64 {
+        0
+    }
 }
 
 /// A consumer.

@@ -74,6 +74,11 @@ impl<P: Producer> Lane<P> {
                 }
             }
             self.collect();
+            while self.table.bytes(self.acks.len() as u64) > P::MOST_UNSETTLED as u64
+                && let Some(ack) = self.acks.pop_front()
+            {
+                self.outcomes.count(P::settle(ack).await);
+            }
             tokio::task::yield_now().await;
         }
     }
@@ -150,9 +155,12 @@ pub(crate) async fn run<C: Client>(options: &Options) -> Result<Report> {
     let start = Reading::now()?;
     let lanes = together(lanes, options.seconds).await?;
     let used = start.used()?;
-    let after = total(&lanes);
+    let mut after = total(&lanes);
+    let failed_later = producer.failed_later();
+    after.acked -= failed_later;
+    after.failed += failed_later;
     let mut report = Report::new(options, C::version(), used)?;
-    report.records = after.acked - before.acked;
+    report.records = after.acked.saturating_sub(before.acked);
     report.bytes = table.bytes(report.records);
     report.errors = after.failed;
     report.acked_total = after.acked;
