@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
 use kafka_wire::record_batch::{BatchWriter, HEADER_LEN, HeaderRef};
@@ -63,6 +63,8 @@ pub(crate) struct TopicSlots {
     slots: Vec<Arc<Slot>>,
     partitions: usize,
     sticky: Arc<Sticky>,
+    /// What replaced this when the number of partitions changed.
+    successor: OnceLock<Arc<TopicSlots>>,
 }
 
 /// A record's parts as bytes.
@@ -158,8 +160,13 @@ impl Accumulator {
             },
             |known| known.sticky.clone(),
         );
+        let successor = OnceLock::new();
+        let opened = Arc::new(TopicSlots { name: name.clone(), slots, partitions, sticky, successor });
+        if let Some(known) = known {
+            let _ = known.successor.set(opened.clone());
+        }
         let mut topics = Topics::clone(&topics);
-        topics.insert(name.clone(), Arc::new(TopicSlots { name: name.clone(), slots, partitions, sticky }));
+        topics.insert(name.clone(), opened);
         self.topics.store(Arc::new(topics));
     }
 
@@ -274,6 +281,16 @@ pub(crate) struct Appended {
 }
 
 impl TopicSlots {
+    /// These, or what has replaced them.
+    #[inline]
+    pub(crate) fn newest(&self) -> &Self {
+        let mut slots = self;
+        while let Some(successor) = slots.successor.get() {
+            slots = successor;
+        }
+        slots
+    }
+
     pub(crate) fn partitions(&self) -> usize {
         self.partitions
     }
@@ -284,6 +301,7 @@ impl TopicSlots {
     }
 
     /// The slot of a partition that the topic has.
+    #[inline]
     pub(crate) fn slot(&self, partition: i32) -> Option<&Arc<Slot>> {
         self.slots[..self.partitions].get(usize::try_from(partition).ok()?)
     }
@@ -410,6 +428,7 @@ impl Slot {
         }
     }
 
+    #[inline]
     fn lane(&self) -> MutexGuard<'_, Lane> {
         self.lane.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -18,7 +18,8 @@ use crate::record::RecordMetadata;
 #[must_use = "the record is on its way, but without this nobody learns whether it arrives"]
 #[derive(Debug)]
 pub struct Delivery {
-    batch: Arc<BatchCompletion>,
+    /// `None` once the outcome was given out.
+    batch: Option<Arc<BatchCompletion>>,
     timestamp: i64,
     index: u32,
     /// Where our waker is in the batch's list; [`NOWHERE`] if it is not there.
@@ -74,6 +75,14 @@ const NOWHERE: u32 = u32::MAX;
 const COMPARED: usize = 8;
 
 impl BatchCompletion {
+    pub(crate) fn topic(&self) -> &Arc<str> {
+        &self.topic
+    }
+
+    pub(crate) fn partition(&self) -> i32 {
+        self.partition
+    }
+
     pub(crate) fn new(topic: Arc<str>, partition: i32) -> Arc<Self> {
         Arc::new(Self { topic, partition, settled: OnceLock::new(), waiting: Mutex::default() })
     }
@@ -150,46 +159,55 @@ impl BatchCompletion {
 
 impl Delivery {
     pub(crate) fn new(batch: Arc<BatchCompletion>, index: u32, timestamp: i64) -> Self {
-        Self { batch, timestamp, index, waiting_at: NOWHERE }
+        Self { batch: Some(batch), timestamp, index, waiting_at: NOWHERE }
     }
 
-    /// The outcome, if it is known by now.
+    /// The outcome, if it is known by now. It is given out once: `None` and, as a future, pending from then on.
+    #[inline]
     pub fn try_outcome(&mut self) -> Option<Result<RecordMetadata>> {
-        loop {
-            let part = match self.batch.settled.get()? {
-                Settled::Here(outcome) => return Some(self.read(outcome)),
-                Settled::Divided(at, [first, _]) if self.index < *at => first.clone(),
-                Settled::Divided(at, [_, second]) => {
-                    self.index -= at;
-                    second.clone()
-                }
-            };
-            self.waiting_at = NOWHERE;
-            self.batch = part;
-        }
-    }
-
-    pub(crate) fn batch(&self) -> &Arc<BatchCompletion> {
-        &self.batch
-    }
-
-    fn read(&self, outcome: &Outcome) -> Result<RecordMetadata> {
-        match outcome {
-            Outcome::Written { base_offset, append_time } => Ok(RecordMetadata {
-                topic: self.batch.topic.clone(),
-                partition: self.batch.partition,
+        match self.batch.as_ref()?.settled.get()? {
+            Settled::Here(Outcome::Written { base_offset, append_time }) => {
                 // An offset beyond all numbers is a broker's invention.
-                offset: base_offset.and_then(|base| base.checked_add(self.index.into())),
-                timestamp: append_time.unwrap_or(self.timestamp),
-            }),
-            Outcome::Failed(error) => Err(error.clone()),
-            Outcome::Refused { records, others } => {
-                Err(match records.binary_search_by_key(&self.index, |(index, _)| *index) {
-                    Ok(found) => records[found].1.clone(),
-                    Err(_) => others.clone(),
-                })
+                let offset = base_offset.and_then(|base| base.checked_add(self.index.into()));
+                let timestamp = append_time.unwrap_or(self.timestamp);
+                // Moved on: a counted reference costs more than all the rest here.
+                self.batch.take().map(|batch| Ok(RecordMetadata { batch, offset, timestamp }))
             }
+            _ => self.unusual_outcome(),
         }
+    }
+
+    #[cold]
+    fn unusual_outcome(&mut self) -> Option<Result<RecordMetadata>> {
+        let part = match self.batch.as_ref()?.settled.get()? {
+            Settled::Here(outcome) => {
+                let error = match outcome {
+                    Outcome::Written { .. } => return self.try_outcome(),
+                    Outcome::Failed(error) => error.clone(),
+                    Outcome::Refused { records, others } => {
+                        match records.binary_search_by_key(&self.index, |(index, _)| *index) {
+                            Ok(found) => records[found].1.clone(),
+                            Err(_) => others.clone(),
+                        }
+                    }
+                };
+                self.batch = None;
+                return Some(Err(error));
+            }
+            Settled::Divided(at, [first, _]) if self.index < *at => first.clone(),
+            Settled::Divided(at, [_, second]) => {
+                self.index -= at;
+                second.clone()
+            }
+        };
+        self.waiting_at = NOWHERE;
+        self.batch = Some(part);
+        self.try_outcome()
+    }
+
+    /// The batch that holds the record, until the outcome is given out.
+    pub(crate) fn batch(&self) -> Option<&Arc<BatchCompletion>> {
+        self.batch.as_ref()
     }
 }
 
@@ -202,7 +220,7 @@ impl Future for Delivery {
                 return Poll::Ready(result);
             }
             let mut at = self.waiting_at;
-            let waits = self.batch.wait(context.waker(), &mut at);
+            let waits = self.batch.as_ref().is_none_or(|batch| batch.wait(context.waker(), &mut at));
             self.waiting_at = at;
             if waits {
                 return Poll::Pending;

@@ -21,6 +21,7 @@ mod sender;
 #[cfg(test)]
 mod simulation;
 mod sink;
+mod topic;
 
 pub use builder::ProducerBuilder;
 pub use completion::Delivery;
@@ -30,5 +31,6 @@ pub use partitioner::{ByKey, IgnoreKeys, Partitioner, RecordBytes};
 pub use producer::Producer;
 pub use record::{HeaderValue, ProducerRecord, RecordMetadata};
 pub use sink::ProducerSink;
+pub use topic::{Destination, Topic};
 
 pub use kafka_wire::compression::Compression;

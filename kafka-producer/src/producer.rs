@@ -24,6 +24,7 @@ use crate::memory::Room;
 use crate::partitioner::RecordBytes;
 use crate::record::{ProducerRecord, RecordMetadata};
 use crate::sink::ProducerSink;
+use crate::topic::Topic;
 
 /// Sends records to Kafka. Clones are handles to the same producer; all methods take `&self`.
 ///
@@ -195,15 +196,53 @@ impl Producer {
             match obstacle {
                 Obstacle::Error(error) => return Err(error),
                 Obstacle::Room(size) => room = Some(shared.wait_for_room(size, deadline).await?),
-                Obstacle::Topic => shared.load_topic(&record.topic, deadline).await?,
+                Obstacle::Topic => shared.load_topic(record.topic(), deadline).await?,
                 Obstacle::Partition { partition, partitions } => {
                     if std::mem::replace(&mut looked_again, true) {
-                        let partition = TopicPartition::new(&*record.topic, partition);
+                        let partition = TopicPartition::new(record.topic(), partition);
                         return Err(Error::not_sent(ErrorKind::UnknownPartition { partition, partitions }));
                     }
-                    shared.look_again(&record.topic, deadline).await?;
+                    shared.look_again(record.topic(), deadline).await?;
                 }
             }
+        }
+    }
+
+    /// Looks a topic up, for those who send it many records: `ProducerRecord::to(&topic)` saves the look-up of its name
+    /// for each of them.
+    ///
+    /// ```
+    /// # use kafka_producer::{Producer, ProducerRecord};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let cluster = kafka_broker::Cluster::builder().topic("orders", 3, 1).start().await?;
+    /// # let client = kafka_client::Client::connect(cluster.bootstrap()).await?;
+    /// # let producer = Producer::new(&client).await?;
+    /// let orders = producer.topic("orders").await?;
+    /// for number in 0..1000_u32 {
+    ///     let key = number.to_be_bytes();
+    ///     producer.enqueue(ProducerRecord::to(&orders).key(&key[..]).value("created")).await?;
+    /// }
+    /// producer.flush().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As of [`enqueue`](Self::enqueue), where the topic is not known within `max.block.ms`.
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves nothing behind.
+    pub async fn topic(&self, name: &str) -> Result<Topic> {
+        let shared = &self.0.shared;
+        loop {
+            if shared.closing.load(Ordering::Acquire) {
+                return Err(shared.closed());
+            }
+            if let Some(slots) = shared.accumulator.topics().get(name) {
+                return Ok(Topic::new(shared, slots.clone()));
+            }
+            shared.load_topic(name, Instant::now() + bounded(shared.config.max_block)).await?;
         }
     }
 
@@ -225,7 +264,7 @@ impl Producer {
                 ErrorKind::BufferFull { capacity: shared.config.buffer_memory }
             }
             Err(Obstacle::Topic) => {
-                let name: Arc<str> = (&*record.topic).into();
+                let name: Arc<str> = record.topic().into();
                 shared.track(&name);
                 match shared.client.metadata().topic(&name).filter(|topic| topic.partition_count() > 0) {
                     Some(topic) => {
@@ -237,7 +276,7 @@ impl Producer {
             }
             Err(Obstacle::Partition { partition, partitions }) => {
                 shared.client.refresher().request("a record names a partition that is not known");
-                let partition = TopicPartition::new(&*record.topic, partition);
+                let partition = TopicPartition::new(record.topic(), partition);
                 ErrorKind::UnknownPartition { partition, partitions }
             }
         };
@@ -338,6 +377,7 @@ const LARGEST_SCRATCH: usize = 1 << 20;
 
 impl Shared {
     /// Accepts a record if nothing stands in the way.
+    #[inline]
     fn append<K: Serialize, V: Serialize>(
         &self,
         record: &ProducerRecord<'_, K, V>,
@@ -346,8 +386,14 @@ impl Shared {
         if self.closing.load(Ordering::Acquire) {
             return Err(Obstacle::Error(self.closed()));
         }
-        let topics = self.accumulator.topics();
-        let topic = topics.get(&*record.topic).ok_or(Obstacle::Topic)?;
+        let topics;
+        let topic = match record.topic.slots(self) {
+            Some(topic) => topic,
+            None => {
+                topics = self.accumulator.topics();
+                &**topics.get(record.topic.name()).ok_or(Obstacle::Topic)?
+            }
+        };
         if !record.key.uses_scratch() && !record.value.uses_scratch() {
             return self.append_to(topic, record, (&mut Vec::new(), &mut Vec::new()), room);
         }

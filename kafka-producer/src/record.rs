@@ -1,9 +1,13 @@
 //! What is sent and what comes back: [`ProducerRecord`] and [`RecordMetadata`].
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 
 use kafka_client::TopicPartition;
+
+use crate::completion::BatchCompletion;
+use crate::topic::Destination;
 
 /// A record to be sent: where to, and what.
 ///
@@ -18,7 +22,7 @@ use kafka_client::TopicPartition;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProducerRecord<'a, K = (), V = ()> {
-    pub(crate) topic: Cow<'a, str>,
+    pub(crate) topic: Destination<'a>,
     pub(crate) partition: Option<i32>,
     pub(crate) key: K,
     pub(crate) value: V,
@@ -34,9 +38,9 @@ pub(crate) struct Header<'a> {
 }
 
 impl<'a> ProducerRecord<'a> {
-    /// A record for `topic`, with neither key nor value yet.
+    /// A record for `topic`, a name or a [`Topic`](crate::Topic), with neither key nor value yet.
     #[must_use]
-    pub fn to(topic: impl Into<Cow<'a, str>>) -> Self {
+    pub fn to(topic: impl Into<Destination<'a>>) -> Self {
         Self {
             topic: topic.into(),
             partition: None,
@@ -86,7 +90,7 @@ impl<'a, K, V> ProducerRecord<'a, K, V> {
 
     /// The topic it goes to.
     pub fn topic(&self) -> &str {
-        &self.topic
+        self.topic.name()
     }
 }
 
@@ -131,13 +135,11 @@ impl<'a, T: HeaderValue<'a>> HeaderValue<'a> for Option<T> {
 }
 
 /// Where an acknowledged record is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct RecordMetadata {
-    /// The topic.
-    pub topic: Arc<str>,
-    /// The partition.
-    pub partition: i32,
+    /// Knows topic and partition.
+    pub(crate) batch: Arc<BatchCompletion>,
     /// Its offset. `None` with `acks=0`, and where the broker recognised the record as one that an earlier attempt had
     /// written but no longer knew where.
     pub offset: Option<i64>,
@@ -146,9 +148,39 @@ pub struct RecordMetadata {
 }
 
 impl RecordMetadata {
+    /// The topic.
+    pub fn topic(&self) -> &str {
+        self.batch.topic()
+    }
+
+    /// The partition.
+    pub fn partition(&self) -> i32 {
+        self.batch.partition()
+    }
+
     /// The topic and partition together.
     pub fn topic_partition(&self) -> TopicPartition {
-        TopicPartition { topic: self.topic.clone(), partition: self.partition }
+        TopicPartition { topic: self.batch.topic().clone(), partition: self.partition() }
+    }
+}
+
+impl PartialEq for RecordMetadata {
+    fn eq(&self, other: &Self) -> bool {
+        (self.topic(), self.partition(), self.offset, self.timestamp)
+            == (other.topic(), other.partition(), other.offset, other.timestamp)
+    }
+}
+
+impl Eq for RecordMetadata {}
+
+impl fmt::Debug for RecordMetadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecordMetadata")
+            .field("topic", &self.topic())
+            .field("partition", &self.partition())
+            .field("offset", &self.offset)
+            .field("timestamp", &self.timestamp)
+            .finish()
     }
 }
 

@@ -51,11 +51,12 @@ impl<K, V> ProducerSink<K, V> {
     fn accepted(&mut self, delivery: Result<Delivery>) {
         match delivery {
             Ok(delivery) => {
-                if self.open.last().is_none_or(|last| !Arc::ptr_eq(last, delivery.batch())) {
+                let Some(batch) = delivery.batch() else { return };
+                if self.open.last().is_none_or(|last| !Arc::ptr_eq(last, batch)) {
                     if self.open.len() >= CROWDED && self.open.len().is_power_of_two() {
                         self.settle();
                     }
-                    self.open.push(delivery.batch().clone());
+                    self.open.push(batch.clone());
                 }
             }
             Err(error) => {

@@ -55,13 +55,13 @@ async fn keys_stay_together_and_records_without_key_spread() {
         .await;
     for (index, sent) in keyed.iter().enumerate() {
         let expected = kafka_wire::murmur2::partition_for_key(format!("k{}", index % 7).as_bytes(), 6);
-        assert_eq!(sent.as_ref().unwrap().partition, expected);
+        assert_eq!(sent.as_ref().unwrap().partition(), expected);
     }
     let keyless =
         producer.send_all((0..2000).map(|_| ProducerRecord::to("orders").value("0123456789"))).await;
     let mut counts = [0; 6];
     for sent in keyless {
-        counts[sent.unwrap().partition as usize] += 1;
+        counts[sent.unwrap().partition() as usize] += 1;
     }
     assert!(counts.iter().all(|count| (100..800).contains(count)), "{counts:?}");
 }
@@ -71,7 +71,7 @@ async fn an_explicit_partition_wins_and_one_that_does_not_exist_is_named() {
     let (_cluster, client) = cluster(3).await;
     let producer = Producer::new(&client).await.unwrap();
     let sent = producer.send(ProducerRecord::to("orders").key("42").partition(2).value("x")).await.unwrap();
-    assert_eq!(sent.partition, 2);
+    assert_eq!(sent.partition(), 2);
     for partition in [3, -1] {
         let error = producer.send(ProducerRecord::to("orders").partition(partition)).await.unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::UnknownPartition { partitions: 3, .. }), "{error:?}");

@@ -49,7 +49,41 @@ async fn partitions_that_are_added_are_used() {
     producer.send(ProducerRecord::to("orders").value("x")).await.unwrap();
     create_partitions(&client, 4).await;
     let sent = producer.send(ProducerRecord::to("orders").partition(3).value("x")).await.unwrap();
-    assert_eq!((sent.partition, sent.offset), (3, Some(0)));
+    assert_eq!((sent.partition(), sent.offset), (3, Some(0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_was_looked_up_once_follows_what_becomes_of_it() {
+    let (_cluster, client) = cluster(1).await;
+    let producer = Producer::new(&client).await.unwrap();
+    let orders = producer.topic("orders").await.unwrap();
+    assert_eq!(orders.name(), "orders");
+    let by_name = |value| ProducerRecord::to("orders").partition(0).value(value);
+    let looked_up = |value| ProducerRecord::to(&orders).partition(0).value(value);
+    assert_eq!(by_name("x"), looked_up("x"));
+    // Both ways lead to the same place in the same order.
+    let mut deliveries = vec![];
+    for _ in 0..3 {
+        deliveries.push(producer.enqueue(by_name("x")).await.unwrap());
+        deliveries.push(producer.enqueue(looked_up("x")).await.unwrap());
+    }
+    for (offset, delivery) in deliveries.into_iter().enumerate() {
+        assert_eq!(delivery.await.unwrap().offset, Some(offset as i64));
+    }
+    for partitions in [3, 4] {
+        create_partitions(&client, partitions).await;
+        let record = ProducerRecord::to(&orders).partition(partitions - 1).value("x");
+        let sent = producer.send(record).await.unwrap();
+        assert_eq!((sent.topic(), sent.partition(), sent.offset), ("orders", partitions - 1, Some(0)));
+    }
+    // Another producer has slots of its own, and knows the topic by its name.
+    let other = Producer::new(&client).await.unwrap();
+    assert_eq!(other.send(looked_up("x")).await.unwrap().offset, Some(6));
+    producer.close(Duration::from_secs(1)).await.unwrap();
+    let error = producer.send(looked_up("x")).await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Closed), "{error:?}");
+    let error = producer.topic("orders").await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Closed), "{error:?}");
 }
 
 #[tokio::test(start_paused = true)]
