@@ -47,10 +47,12 @@ pub trait Deserialize: Sized {
 
 /// No key, or no value.
 impl Serialize for () {
+    #[inline]
     fn serialize<'a>(&'a self, _: &'a mut Vec<u8>) -> Result<Option<&'a [u8]>, BoxError> {
         Ok(None)
     }
 
+    #[inline]
     fn uses_scratch(&self) -> bool {
         false
     }
@@ -59,10 +61,12 @@ impl Serialize for () {
 macro_rules! serialize_as_bytes {
     ($($type:ty),*) => {$(
         impl Serialize for $type {
+            #[inline]
             fn serialize<'a>(&'a self, _: &'a mut Vec<u8>) -> Result<Option<&'a [u8]>, BoxError> {
                 Ok(Some(self.as_ref()))
             }
 
+            #[inline]
             fn uses_scratch(&self) -> bool {
                 false
             }
@@ -72,50 +76,60 @@ macro_rules! serialize_as_bytes {
 serialize_as_bytes!([u8], Vec<u8>, Bytes, str, String);
 
 impl<const N: usize> Serialize for [u8; N] {
+    #[inline]
     fn serialize<'a>(&'a self, _: &'a mut Vec<u8>) -> Result<Option<&'a [u8]>, BoxError> {
         Ok(Some(self))
     }
 
+    #[inline]
     fn uses_scratch(&self) -> bool {
         false
     }
 }
 
 impl<T: Serialize + ?Sized> Serialize for &T {
+    #[inline]
     fn serialize<'a>(&'a self, scratch: &'a mut Vec<u8>) -> Result<Option<&'a [u8]>, BoxError> {
         (**self).serialize(scratch)
     }
 
+    #[inline]
     fn uses_scratch(&self) -> bool {
         (**self).uses_scratch()
     }
 }
 
 impl<T: Serialize + ?Sized> Serialize for Box<T> {
+    #[inline]
     fn serialize<'a>(&'a self, scratch: &'a mut Vec<u8>) -> Result<Option<&'a [u8]>, BoxError> {
         (**self).serialize(scratch)
     }
 
+    #[inline]
     fn uses_scratch(&self) -> bool {
         (**self).uses_scratch()
     }
 }
 
 impl<T: Serialize + ?Sized> Serialize for std::sync::Arc<T> {
+    #[inline]
     fn serialize<'a>(&'a self, scratch: &'a mut Vec<u8>) -> Result<Option<&'a [u8]>, BoxError> {
         (**self).serialize(scratch)
     }
 
+    #[inline]
     fn uses_scratch(&self) -> bool {
         (**self).uses_scratch()
     }
 }
 
 impl<T: Serialize + ToOwned + ?Sized> Serialize for std::borrow::Cow<'_, T> {
+    #[inline]
     fn serialize<'a>(&'a self, scratch: &'a mut Vec<u8>) -> Result<Option<&'a [u8]>, BoxError> {
         (**self).serialize(scratch)
     }
 
+    #[inline]
     fn uses_scratch(&self) -> bool {
         (**self).uses_scratch()
     }
@@ -123,6 +137,7 @@ impl<T: Serialize + ToOwned + ?Sized> Serialize for std::borrow::Cow<'_, T> {
 
 /// `None` is null.
 impl<T: Serialize> Serialize for Option<T> {
+    #[inline]
     fn serialize<'a>(&'a self, scratch: &'a mut Vec<u8>) -> Result<Option<&'a [u8]>, BoxError> {
         match self {
             Some(value) => value.serialize(scratch),
@@ -130,6 +145,7 @@ impl<T: Serialize> Serialize for Option<T> {
         }
     }
 
+    #[inline]
     fn uses_scratch(&self) -> bool {
         self.as_ref().is_some_and(T::uses_scratch)
     }
@@ -181,6 +197,7 @@ pub struct Json<T>(pub T);
 
 #[cfg(feature = "json")]
 impl<T: ::serde::Serialize> Serialize for Json<T> {
+    #[inline]
     fn serialize<'a>(&'a self, scratch: &'a mut Vec<u8>) -> Result<Option<&'a [u8]>, BoxError> {
         serde_json::to_writer(&mut *scratch, &self.0)?;
         Ok(Some(scratch))
@@ -219,6 +236,7 @@ mod tests {
     fn whoever_says_so_needs_no_scratch() {
         struct Written;
         impl Serialize for Written {
+            #[inline]
             fn serialize<'a>(&'a self, scratch: &'a mut Vec<u8>) -> Result<Option<&'a [u8]>, BoxError> {
                 scratch.push(1);
                 Ok(Some(scratch))

@@ -172,7 +172,7 @@ impl Accumulator {
 
     /// Encodes a record, of which `size` is the [size](Encoded::size), into the open batch of a partition, or into a new
     /// one. `room` is credit that the caller waited for; what is not used of it stays there.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn append(
         &self,
         slot: &Arc<Slot>,
@@ -227,7 +227,7 @@ impl Accumulator {
         Ok(Appended { delivery: delivery?, began_batch: notice.is_some() })
     }
 
-    #[inline]
+    #[inline(always)]
     fn write(&self, open: &mut Open, record: &Encoded<'_>) -> Result<Delivery, Refusal> {
         let timestamp = record.timestamp.unwrap_or_else(|| self.clock.cached_ms());
         match open.writer.append(timestamp, record.key, record.value, record.headers) {
@@ -291,6 +291,7 @@ impl TopicSlots {
         slots
     }
 
+    #[inline]
     pub(crate) fn partitions(&self) -> usize {
         self.partitions
     }

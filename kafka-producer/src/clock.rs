@@ -39,6 +39,7 @@ impl Clock {
     }
 
     /// Milliseconds since 1970 when the clock was last read.
+    #[inline]
     pub(crate) fn cached_ms(&self) -> i64 {
         self.cached_ms.load(Ordering::Relaxed)
     }

@@ -158,6 +158,7 @@ impl BatchCompletion {
 }
 
 impl Delivery {
+    #[inline]
     pub(crate) fn new(batch: Arc<BatchCompletion>, index: u32, timestamp: i64) -> Self {
         Self { batch: Some(batch), timestamp, index, waiting_at: NOWHERE }
     }

@@ -108,6 +108,7 @@ impl Completer {
         Self { completion, ledger: ledger.clone(), generation, resolved: false, sent: false }
     }
 
+    #[inline]
     pub(crate) fn completion(&self) -> &Arc<BatchCompletion> {
         &self.completion
     }

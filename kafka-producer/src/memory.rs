@@ -31,6 +31,7 @@ pub(crate) struct Room(OwnedSemaphorePermit);
 
 impl Room {
     /// In bytes.
+    #[inline]
     pub(crate) fn size(&self) -> usize {
         self.0.num_permits()
     }
@@ -114,7 +115,8 @@ impl Memory {
         spare.unwrap_or_else(|| batch_buffer(size))
     }
 
-    /// Keeps a buffer for the next full batch, if it has the right size.
+    /// Keeps a buffer for the next full batch, if it has the right size. Cleared: its memory is cold by then, and the
+    /// writer brings it back a few kilobytes at a time, which was measured to cost 7 % less than not to.
     pub(crate) fn recycle(&self, mut buffer: BytesMut) {
         buffer.clear();
         if (self.batch_size..self.batch_size * 2).contains(&buffer.capacity()) {

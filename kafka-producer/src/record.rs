@@ -39,6 +39,7 @@ pub(crate) struct Header<'a> {
 
 impl<'a> ProducerRecord<'a> {
     /// A record for `topic`, a name or a [`Topic`](crate::Topic), with neither key nor value yet.
+    #[inline]
     #[must_use]
     pub fn to(topic: impl Into<Destination<'a>>) -> Self {
         Self {
@@ -54,6 +55,7 @@ impl<'a> ProducerRecord<'a> {
 
 impl<'a, K, V> ProducerRecord<'a, K, V> {
     /// Sets the key, which by default decides the partition.
+    #[inline]
     #[must_use]
     pub fn key<T>(self, key: T) -> ProducerRecord<'a, T, V> {
         let Self { topic, partition, key: _, value, headers, timestamp } = self;
@@ -61,6 +63,7 @@ impl<'a, K, V> ProducerRecord<'a, K, V> {
     }
 
     /// Sets the value.
+    #[inline]
     #[must_use]
     pub fn value<T>(self, value: T) -> ProducerRecord<'a, K, T> {
         let Self { topic, partition, key, value: _, headers, timestamp } = self;
@@ -68,6 +71,7 @@ impl<'a, K, V> ProducerRecord<'a, K, V> {
     }
 
     /// Sends it to this partition, whatever its key.
+    #[inline]
     #[must_use]
     pub fn partition(mut self, partition: i32) -> Self {
         self.partition = Some(partition);
@@ -82,6 +86,7 @@ impl<'a, K, V> ProducerRecord<'a, K, V> {
     }
 
     /// Sets the record's time in milliseconds since 1970; by default the time at which it is accepted.
+    #[inline]
     #[must_use]
     pub fn timestamp(mut self, milliseconds: i64) -> Self {
         self.timestamp = Some(milliseconds);

@@ -75,6 +75,7 @@ impl PartialEq for Destination<'_> {
 impl Eq for Destination<'_> {}
 
 impl<'a> From<&'a Topic> for Destination<'a> {
+    #[inline]
     fn from(topic: &'a Topic) -> Self {
         Self(Target::Topic(topic))
     }
@@ -83,6 +84,7 @@ impl<'a> From<&'a Topic> for Destination<'a> {
 macro_rules! names {
     ($($type:ty),*) => {$(
         impl<'a> From<$type> for Destination<'a> {
+            #[inline]
             fn from(name: $type) -> Self {
                 Self(Target::Name(name.into()))
             }
