@@ -159,14 +159,22 @@ impl Outbox {
         self.consider(slot.number, now);
     }
 
-    /// Sends all open batches without waiting for more records.
+    /// Sends all open batches without waiting for more records. Those of slots with news are not among them before they
+    /// are [noted](Self::note).
     pub(crate) fn send_everything(&mut self, now: Instant) {
-        for number in 0..self.partitions.len() {
-            let Some(partition) = &mut self.partitions[number] else { continue };
+        // Not a look at every partition: while callers wait for memory, this is asked for again and again.
+        self.linger_ends = None;
+        let mut lingering = std::mem::take(&mut self.lingering);
+        for number in lingering.drain(..) {
+            let Some(Some(partition)) = self.partitions.get_mut(number as usize) else { continue };
+            partition.in_lingering = false;
             partition.collect();
             partition.due = partition.open_since.is_some();
-            self.consider(number as u32, now);
+            self.consider(number, now);
         }
+        // The same memory, for those that will linger.
+        lingering.append(&mut self.lingering);
+        self.lingering = lingering;
     }
 
     /// Who leads a slot's partition now, of a topic with this id. The answers of an old leader are waited for before
