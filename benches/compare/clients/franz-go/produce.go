@@ -52,13 +52,19 @@ func (l *lane) send(promise func(*kgo.Record, error)) {
 	record := &l.fresh[0]
 	l.fresh = l.fresh[1:]
 	record.Key, record.Value, record.Partition = l.table.keys[l.next], l.table.values[l.next], l.partition
+	l.step()
 	if l.next++; l.next == tableRecords {
 		l.next = 0
+		// Lest a partition gets the same few records in each pass of the table.
+		l.step()
 	}
+	l.client.Produce(context.Background(), record, promise)
+}
+
+func (l *lane) step() {
 	if l.partition++; l.partition == l.partitions {
 		l.partition = 0
 	}
-	l.client.Produce(context.Background(), record, promise)
 }
 
 // Sends as fast as the client takes records, and looks at the clock once for each pass of the table.

@@ -52,6 +52,7 @@ func memory(o *options) (*report, error) {
 	table, outcomes, use := newTable(o.size, o.key), &outcomes{}, &memoryUse{}
 	lane := &lane{client: client, table: table, partitions: int32(o.partitions)}
 	for partition := range o.partitions {
+		lane.partition = int32(partition)
 		lane.send(outcomes.count)
 		if partition == 0 {
 			if use.IdleRss, use.IdlePss, err = settled(client); err != nil {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::report::{Outcomes, Report};
-use crate::table::Table;
+use crate::table::{RECORDS, Table};
 use crate::ticks::{Ticks, due};
 use crate::usage::Reading;
 use crate::{Client, Producer};
@@ -14,26 +14,38 @@ use crate::{Client, Producer};
 /// The distance of the bursts in which a rate is kept.
 pub const BURSTS: Duration = Duration::from_millis(10);
 
-/// The partition of each record in turn, or none where the client is to choose.
+/// The partition of each record in turn, or none where the client is to choose. With each pass of the table it skips one,
+/// lest a partition gets the same few records over and over.
 #[derive(Clone, Copy, Debug)]
 pub struct RoundRobin {
     next: Option<i32>,
     partitions: i32,
+    left_in_pass: usize,
 }
 
 impl RoundRobin {
     /// Begins with the first partition; with default settings, clients choose.
     pub fn new(options: &Options) -> Self {
-        Self { next: options.equal().then_some(0), partitions: options.partitions }
+        let next = options.equal().then_some(0);
+        Self { next, partitions: options.partitions, left_in_pass: RECORDS }
     }
 
     /// The partition of the next record.
     #[inline]
     pub fn take(&mut self) -> Option<i32> {
-        let partition = self.next;
-        self.next =
-            partition.map(|partition| if partition + 1 < self.partitions { partition + 1 } else { 0 });
-        partition
+        let partition = self.next?;
+        self.step();
+        self.left_in_pass -= 1;
+        if self.left_in_pass == 0 {
+            self.left_in_pass = RECORDS;
+            self.step();
+        }
+        Some(partition)
+    }
+
+    #[inline]
+    fn step(&mut self) {
+        self.next = self.next.map(|next| if next + 1 < self.partitions { next + 1 } else { 0 });
     }
 }
 
@@ -165,4 +177,20 @@ pub(crate) async fn run<C: Client>(options: &Options) -> Result<Report> {
     report.errors = after.failed;
     report.acked_total = after.acked;
     Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_gets_other_records_in_each_pass_of_the_table() {
+        for partitions in [1, 3, 16, 1025] {
+            let mut turn = RoundRobin { next: Some(0), partitions, left_in_pass: RECORDS };
+            for record in 0..5 * RECORDS {
+                let due = (record + record / RECORDS) % partitions as usize;
+                assert_eq!(turn.take(), i32::try_from(due).ok(), "record {record}, {partitions} partitions");
+            }
+        }
+    }
 }

@@ -33,9 +33,17 @@ final class Lane {
         Integer to = null;
         if (!choosesPartition) {
             to = partition;
-            partition = partition + 1 < partitions ? partition + 1 : 0;
+            step();
+            if (next + 1 == Table.RECORDS) {
+                // Lest a partition gets the same few records in each pass of the table.
+                step();
+            }
         }
         send(to, callback);
+    }
+
+    private void step() {
+        partition = partition + 1 < partitions ? partition + 1 : 0;
     }
 
     /** Sends the next record to this partition. */
