@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use driver::{Client, Codec, Options, Record, Result, Tally};
 use kafka_client::{Offset, TopicPartition};
 use kafka_consumer::Consumer;
-use kafka_producer::{Compression, Delivery, Producer, ProducerRecord};
+use kafka_producer::{Compression, Delivery, Producer, ProducerRecord, Topic};
 
 fn main() -> ExitCode {
     driver::main(driver::run::<Ours>)
@@ -35,7 +35,9 @@ impl Client for Ours {
                 .batch_size(options.batch_bytes)
                 .max_in_flight(options.in_flight);
         }
-        Ok(Sending { producer: builder.build().await?, topic: options.topic.clone().leak() })
+        let producer = builder.build().await?;
+        let topic = producer.topic(&options.topic).await?;
+        Ok(Sending { producer, topic })
     }
 
     async fn consumer(options: &Options) -> Result<Reading> {
@@ -50,18 +52,34 @@ impl Client for Ours {
 #[derive(Clone)]
 struct Sending {
     producer: Producer,
-    topic: &'static str,
+    topic: Topic,
+}
+
+impl Sending {
+    #[inline]
+    fn record<'a>(
+        &'a self,
+        record: &'a Record,
+        partition: Option<i32>,
+    ) -> ProducerRecord<'a, &'a [u8], &'a [u8]> {
+        let (key, value) = (&*record.key, &*record.value);
+        match partition {
+            Some(partition) => ProducerRecord::to(&self.topic).partition(partition).key(key).value(value),
+            None => ProducerRecord::to(&self.topic).key(key).value(value),
+        }
+    }
 }
 
 impl driver::Producer for Sending {
     type Ack = Delivery;
 
     async fn enqueue(&self, record: &'static Record, partition: Option<i32>) -> Result<Delivery> {
-        let mut sent = ProducerRecord::to(self.topic).key(&*record.key).value(&*record.value);
-        if let Some(partition) = partition {
-            sent = sent.partition(partition);
+        match self.producer.try_enqueue(&self.record(record, partition)) {
+            Err(error) if error.is_retriable() => {
+                Ok(self.producer.enqueue(self.record(record, partition)).await?)
+            }
+            sent => Ok(sent?),
         }
-        Ok(self.producer.enqueue(sent).await?)
     }
 
     fn settled(ack: &mut Delivery) -> Option<Result<()>> {
