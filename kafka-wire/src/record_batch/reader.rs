@@ -109,6 +109,19 @@ impl DecodedBatch {
         Records { body: &self.body, cursor: Cursor::new(&self.header) }
     }
 
+    /// Sees that every record can be read, so that [`records`](DecodedBatch::records) has no error to come.
+    ///
+    /// # Errors
+    /// What is wrong with the first one that cannot.
+    pub fn check(&self) -> Result<(), BatchError> {
+        let body = &self.body[..];
+        let mut cursor = Cursor::new(&self.header);
+        while let Some(record) = cursor.next(body) {
+            record?;
+        }
+        Ok(())
+    }
+
     /// A reader that owns the batch, for records that outlive the borrow or a position kept between calls.
     pub fn into_reader(self) -> RecordReader {
         RecordReader { cursor: Cursor::new(&self.header), body: self.body }
@@ -338,7 +351,7 @@ impl Cursor {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn next<'a>(&mut self, body: &'a [u8]) -> Option<Result<RecordRef<'a>, BatchError>> {
         if self.remaining == 0 {
             return self.end(body);
@@ -407,16 +420,18 @@ impl<'a> RawRecord<'a> {
         // At most seven bytes: length, attributes, timestamp delta, offset delta.
         let word = u64::from_le_bytes(*bytes.first_chunk()?);
         let (length, n) = varint::short(word)?;
-        let record = bytes.get(n..n + varint::short_length(length)?)?;
-        let len = n + record.len();
+        let len = n + varint::short_length(length)?;
         // The attributes byte has no meaning yet.
         let word = word >> (8 * n + 8);
-        let (timestamp_delta, n) = varint::short(word)?;
-        let (offset_delta, m) = varint::short(word >> (8 * n))?;
-        let rest = record.get(1 + n + m..)?;
-        let (key, rest) = short_field(rest)?;
-        let (value, rest) = short_field(rest)?;
-        let headers = if *rest == [0] { Headers::default() } else { Headers::parse(rest).ok()? };
+        let (timestamp_delta, at) = varint::short(word)?;
+        let (offset_delta, m) = varint::short(word >> (8 * at))?;
+        // Only ever forward, so that nothing reaches beyond the record if its last field does not.
+        let (key, at) = short_field(bytes, n + 1 + at + m)?;
+        let (value, at) = short_field(bytes, at)?;
+        let headers = match bytes.get(at..len)? {
+            [0] => Headers::default(),
+            headers => Headers::parse(headers).ok()?,
+        };
         Some(RawRecord {
             len,
             timestamp_delta: unzigzag_long(timestamp_delta),
@@ -451,16 +466,16 @@ impl<'a> RawRecord<'a> {
     }
 }
 
-/// As [`field`], for a length of one or two bytes.
+/// As [`field`], at `at` and for a length of one or two bytes; gives what is behind it, too.
 #[inline(always)]
-fn short_field(bytes: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
-    let (length, n) = varint::short(u64::from(u16::from_le_bytes(*bytes.first_chunk()?)))?;
-    let rest = &bytes[n..];
+fn short_field(bytes: &[u8], at: usize) -> Option<(Option<&[u8]>, usize)> {
+    let (length, n) = varint::short(u64::from(u16::from_le_bytes(*bytes.get(at..)?.first_chunk()?)))?;
+    let at = at + n;
     if length == 1 {
-        return Some((None, rest));
+        return Some((None, at));
     }
-    let (field, rest) = rest.split_at_checked(varint::short_length(length)?)?;
-    Some((Some(field), rest))
+    let end = at + varint::short_length(length)?;
+    Some((Some(bytes.get(at..end)?), end))
 }
 
 /// Takes a length and as many bytes from the front; -1 is null.
