@@ -68,18 +68,35 @@ impl Writer {
     }
 }
 
-/// Reads one frame or several in a row.
-pub(super) fn decompress(mut input: &[u8], out: &mut Output<'_>) -> Result<(), CompressionError> {
-    out.expect(input.len());
-    loop {
-        input = frame(input, out)?;
-        if input.is_empty() {
-            return Ok(());
+/// Keeps memory for a block of the usual size between batches: how much a block gives is known only behind it, and to clear
+/// room for the most that it may give, each time, costs a tenth of what reading the batch does.
+#[derive(Default)]
+pub(super) struct Reader {
+    block: Vec<u8>,
+}
+
+impl Reader {
+    /// Reads one frame or several in a row.
+    pub(super) fn decompress(
+        &mut self,
+        mut input: &[u8],
+        out: &mut Output<'_>,
+    ) -> Result<(), CompressionError> {
+        out.expect(input.len());
+        loop {
+            input = frame(input, &mut self.block, out)?;
+            if input.is_empty() {
+                return Ok(());
+            }
         }
     }
 }
 
-fn frame<'a>(mut input: &'a [u8], out: &mut Output<'_>) -> Result<&'a [u8], CompressionError> {
+fn frame<'a>(
+    mut input: &'a [u8],
+    scratch: &mut Vec<u8>,
+    out: &mut Output<'_>,
+) -> Result<&'a [u8], CompressionError> {
     let magic = u32(&mut input, out)?;
     if magic & !0xf == SKIPPABLE {
         let size = u32(&mut input, out)? as usize;
@@ -109,7 +126,7 @@ fn frame<'a>(mut input: &'a [u8], out: &mut Output<'_>) -> Result<&'a [u8], Comp
         if size & STORED != 0 {
             out.extend(block)?;
         } else {
-            frame.decompress_block(block, start, out)?;
+            frame.decompress_block(block, start, scratch, out)?;
         }
     }
     let produced = out.produced().len() - start;
@@ -175,23 +192,34 @@ impl Descriptor {
         &self,
         block: &[u8],
         frame_start: usize,
+        scratch: &mut Vec<u8>,
         out: &mut Output<'_>,
     ) -> Result<(), CompressionError> {
         // A byte of LZ4 stands for at most 255, so a small block never asks for a large room.
         let most = self.block_size.min(block.len().saturating_mul(255));
         let limited = most > out.left();
-        let filled = out.fill(most, |bytes, at| {
-            let (before, room) = bytes.split_at_mut(at);
-            if self.linked {
-                let window = &before[frame_start..];
-                let window = &window[window.len().saturating_sub(WINDOW)..];
-                block::decompress_into_with_dict(block, room, window)
-            } else {
-                block::decompress_into(block, room)
+        let filled = if !self.linked && most <= BLOCK {
+            scratch.resize(BLOCK, 0);
+            let room = most.min(out.left());
+            match block::decompress_into(block, &mut scratch[..room]) {
+                Ok(filled) => return out.extend(&scratch[..filled]),
+                Err(error) => Err(error),
             }
-        });
+        } else {
+            out.fill(most, |bytes, at| {
+                let (before, room) = bytes.split_at_mut(at);
+                if self.linked {
+                    let window = &before[frame_start..];
+                    let window = &window[window.len().saturating_sub(WINDOW)..];
+                    block::decompress_into_with_dict(block, room, window)
+                } else {
+                    block::decompress_into(block, room)
+                }
+            })
+            .map(drop)
+        };
         match filled {
-            Ok(_) => Ok(()),
+            Ok(()) => Ok(()),
             Err(block::DecompressError::OutputTooSmall { .. }) if limited => Err(out.too_large()),
             Err(_) => Err(out.malformed("a block does not decompress")),
         }

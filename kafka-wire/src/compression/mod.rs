@@ -206,6 +206,7 @@ pub struct Decompressor {
     spare: Vec<u8>,
     gzip: Option<gzip::Reader>,
     snappy: snappy::Reader,
+    lz4: lz4::Reader,
     zstd: zstd::Reader,
 }
 
@@ -217,6 +218,7 @@ impl Decompressor {
             spare: Vec::new(),
             gzip: None,
             snappy: snappy::Reader::new(),
+            lz4: lz4::Reader::default(),
             zstd: zstd::Reader::new(),
         }
     }
@@ -252,7 +254,7 @@ impl Decompressor {
             Compression::None => out.extend(input),
             Compression::Gzip => self.gzip.get_or_insert_with(gzip::Reader::new).decompress(input, &mut out),
             Compression::Snappy => self.snappy.decompress(input, &mut out),
-            Compression::Lz4 => lz4::decompress(input, &mut out),
+            Compression::Lz4 => self.lz4.decompress(input, &mut out),
             Compression::Zstd => self.zstd.decompress(input, &mut out),
         }
     }
