@@ -85,6 +85,11 @@ impl State {
         }
     }
 
+    /// Whether somebody waits for records.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.reader.is_some() || !self.streams.is_empty()
+    }
+
     /// Wakes everybody: an assignment changed, or it is over.
     pub(crate) fn wake_all(&mut self) {
         if let Some(reader) = self.reader.take() {

@@ -2,6 +2,7 @@
 //! one fetch at a time from each, and feeds the answers back.
 
 mod answer;
+mod portion;
 mod session;
 
 use std::collections::{HashMap, HashSet};
@@ -22,6 +23,7 @@ use kafka_wire::error_code::ErrorCode;
 use kafka_wire::fetch::{FetchPartition, ForgottenPartition, Request, TopicRef};
 use tokio::time::Instant;
 
+use self::portion::Portion;
 use self::session::{FetchSession, SessionRequest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::group::Committed;
@@ -49,6 +51,7 @@ struct Fetched {
 #[derive(Debug, Default)]
 struct Node {
     session: FetchSession,
+    portion: Portion,
     /// Answers in a row that came at once and brought nothing.
     in_vain: u32,
 }
@@ -171,8 +174,10 @@ impl Fetcher {
                 Done::Validated(entries, ends)
             }),
             Work::Fetch { node: id, entries, max_bytes } => {
-                self.busy.insert(id, max_bytes);
                 let mut node = self.nodes.remove(&id).unwrap_or_default();
+                let least = self.shared.config.max_partition_fetch_bytes;
+                let max_bytes = node.portion.bytes().max(least).min(max_bytes);
+                self.busy.insert(id, max_bytes);
                 let owner = self.owner.clone();
                 let sent = Instant::now();
                 Box::pin(async move {
@@ -190,6 +195,10 @@ impl Fetcher {
             Done::Validated(entries, ends) => self.validated(entries, ends),
             Done::Fetched { id, entries, mut node, sent, result } => {
                 self.busy.remove(&id);
+                if let Ok(fetched) = &result {
+                    let is_awaited = self.shared.state().is_awaited();
+                    node.portion.answered(fetched.body.len(), sent.elapsed(), is_awaited);
+                }
                 match result {
                     Ok(fetched) => match answer::take(&self.shared, id, &mut node.session, &fetched) {
                         Some(told) if sent.elapsed() < self.shared.config.fetch_max_wait / 2 => {
