@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep};
 
 use crate::acks::Acks;
+use crate::alarm::Alarm;
 use crate::builder::ConsumerBuilder;
 use crate::error::{Error, Result};
 use crate::handle::ConsumerHandle;
@@ -58,6 +59,8 @@ pub struct Consumer {
     rebalance: Rebalance,
     pattern: Option<PatternSubscription>,
     refused: Option<RefusedTopics>,
+    /// Rings when there is something to do beside handing out records.
+    alarm: Alarm,
     tick: Pin<Box<Sleep>>,
     tick_every: Duration,
     next_commit: Instant,
@@ -96,6 +99,7 @@ impl Consumer {
             rebalance,
             pattern,
             refused,
+            alarm: Alarm::new(),
             tick: Box::pin(tokio::time::sleep_until(now + tick_every)),
             tick_every,
             next_commit: now + config.auto_commit_interval,
@@ -231,6 +235,13 @@ impl Consumer {
     /// What precedes every hand-out: signs of life, steps of the group, the automatic commit. Ready when records may be
     /// handed out.
     pub(crate) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        if !tokio::task::coop::has_budget_remaining() {
+            // It is the turn of other tasks, and nothing that is asked below would say any more than that.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let waker = self.alarm.listen(cx);
+        let cx = &mut Context::from_waker(&waker);
         let shared = self.handle.shared();
         let alive = {
             let mut state = shared.state();
@@ -251,6 +262,7 @@ impl Consumer {
         if let Some(pattern) = &mut self.pattern {
             pattern.poll_topics(cx, self.handle.shared());
         }
+        self.alarm.settle();
         Poll::Ready(Ok(()))
     }
 
@@ -277,8 +289,11 @@ impl Consumer {
             self.tick.as_mut().reset(Instant::now() + self.tick_every);
         }
         self.poll_commit(cx);
+        if !(is_due && may_commit && self.committing.is_none()) {
+            return is_due;
+        }
         let now = Instant::now();
-        if is_due && may_commit && self.committing.is_none() && now >= self.next_commit {
+        if now >= self.next_commit {
             self.next_commit = now + self.handle.config().auto_commit_interval;
             self.committing = self.begin_commit();
             // So that it is sent.
@@ -343,6 +358,15 @@ impl Stream for Consumer {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
+        // Within a batch, and with nothing else to do, a record costs no more than its own place.
+        if this.alarm.is_quiet()
+            && let Some((record, _)) = this.reader.next_of_current(this.handle.shared())
+        {
+            if let Some(group) = &this.handle.shared().group {
+                group.polls().touch();
+            }
+            return Poll::Ready(Some(Ok(record)));
+        }
         if let Err(error) = ready!(this.poll_turn(cx)) {
             return Poll::Ready(Some(Err(error)));
         }

@@ -5,6 +5,7 @@
 //! [topics](ConsumerBuilder::topics) with the other members of a group.
 
 mod acks;
+mod alarm;
 mod buffer;
 mod builder;
 pub mod config;

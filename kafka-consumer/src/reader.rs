@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use kafka_client::TopicPartition;
 use kafka_wire::compression::{Compression, Decompressor};
-use kafka_wire::record_batch::{BatchError, DecodedBatch, OwnedRecord, RawBatch, RecordReader};
+use kafka_wire::record_batch::{BatchError, DecodedBatch, RawBatch, RecordReader};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -57,6 +57,7 @@ struct Job {
 #[derive(Debug)]
 struct Open {
     ticket: Ticket,
+    claim: Option<Claim>,
     place: Place,
     decoded: DecodedBatch,
     piece: Piece,
@@ -156,7 +157,7 @@ impl Reader {
                     continue;
                 }
             };
-            let Open { ticket, place, decoded, piece } = open;
+            let Open { ticket, claim, place, decoded, piece } = open;
             let is_empty =
                 from > decoded.header.base_offset && !decoded.records().flatten().any(|r| r.offset >= from);
             let next_offset = piece.next_offset;
@@ -165,7 +166,7 @@ impl Reader {
                 continue;
             }
             let mut wake = state.subscription.advance(ticket, next_offset, piece.leader_epoch);
-            self.last = state.subscription.claim_of(ticket);
+            self.last = claim;
             drop(piece);
             wake |= state.subscription.has_room_again();
             drop(state);
@@ -176,10 +177,18 @@ impl Reader {
         }
     }
 
-    fn next_of_current(&mut self, shared: &Shared) -> Option<HandedOut> {
+    /// The next record of the batch that is being handed out, which costs one look at the partition. Asking for it says,
+    /// where all partitions are read, that the application is done with the record before.
+    #[inline]
+    pub(crate) fn next_of_current(&mut self, shared: &Shared) -> Option<HandedOut> {
         let Current { open, records } = self.current.as_mut()?;
         let ticket = open.ticket;
         let mut state = shared.state();
+        if let Source::All = self.source
+            && let Some(claim) = self.last.take()
+        {
+            state.subscription.ack_handed(claim);
+        }
         let position = match state.subscription.turn(ticket) {
             Turn::Yes(position) => position,
             Turn::Stale => {
@@ -191,28 +200,36 @@ impl Reader {
                 return None;
             }
         };
-        // That the records can be read was seen when the batch was opened.
-        let record = records.find_map(|record| record.ok().filter(|record| record.offset >= position));
-        let ended = record.is_none() || records.remaining() == 0;
+        let mut left = records.remaining();
+        let record = loop {
+            left = left.saturating_sub(1);
+            // That the records can be read was seen when the batch was opened.
+            match records.next_record() {
+                Some(Ok(record)) if record.offset < position => {}
+                record => break record.and_then(std::result::Result::ok),
+            }
+        };
+        let ended = record.is_none() || left == 0;
         let epoch = open.piece.leader_epoch;
         let next_offset = match &record {
             Some(record) if !ended => record.offset + 1,
             _ => open.piece.next_offset,
         };
-        let handed_out = record.map(|record: OwnedRecord| {
+        let handed_out = record.map(|record| {
             // Together with the position: or a revocation could come between the two, and not wait for the record.
             let ack = match &self.source {
                 Source::All => None,
                 Source::One(_, acks) => Some(acks.hand_out(next_offset, epoch)),
             };
-            (record, ack)
+            (ConsumerRecord::new(&open.place, open.decoded.body(), &record), ack)
         });
         let mut wake = match &handed_out {
             Some(_) => state.subscription.advance(ticket, next_offset, epoch),
             None => state.subscription.step_over(ticket, next_offset, epoch),
         };
-        self.last = state.subscription.claim_of(ticket).filter(|_| handed_out.is_some()).or(self.last);
-        let handed_out = handed_out.map(|(record, ack)| (ConsumerRecord::new(&open.place, record), ack));
+        if handed_out.is_some() {
+            self.last = open.claim;
+        }
         if ended {
             self.current = None;
             wake |= state.subscription.has_room_again();
@@ -260,7 +277,8 @@ impl Reader {
                         leader_epoch: piece.leader_epoch,
                         timestamp_type: decoded.header.timestamp_type(),
                     };
-                    return Poll::Ready(Some(Ok(Open { ticket, place, decoded, piece })));
+                    let claim = state.subscription.claim_of(ticket);
+                    return Poll::Ready(Some(Ok(Open { ticket, claim, place, decoded, piece })));
                 }
                 (Next::Piece(piece), Opening::Done(Err(source))) => (Some(piece), source),
                 (Next::Piece(piece), _) => {
@@ -367,6 +385,6 @@ fn open(batch: &RawBatch, check_crc: bool, decompressor: &mut Decompressor) -> O
         batch.verify()?;
     }
     let decoded = batch.decode(decompressor)?;
-    decoded.records().try_for_each(|record| record.map(drop))?;
+    decoded.check()?;
     Ok(decoded)
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kafka_client::TopicPartition;
 use kafka_client::serde::{BoxError, Deserialize};
-use kafka_wire::record_batch::{DecodedBatch, OwnedHeader, OwnedRecord, RecordRef, TimestampType};
+use kafka_wire::record_batch::{DecodedBatch, RecordRef, TimestampType};
 
 /// A record with its place in the log.
 ///
@@ -36,7 +36,10 @@ pub struct ConsumerRecord {
 }
 
 impl ConsumerRecord {
-    pub(crate) fn new(place: &Place, record: OwnedRecord) -> Self {
+    /// A record that was borrowed from `body`, and now shares its memory.
+    #[inline]
+    pub(crate) fn new(place: &Place, body: &Bytes, record: &RecordRef<'_>) -> Self {
+        let share = |bytes: &[u8]| body.slice_ref(bytes);
         Self {
             topic: Arc::clone(&place.partition.topic),
             partition: place.partition.partition,
@@ -44,9 +47,15 @@ impl ConsumerRecord {
             timestamp: record.timestamp,
             timestamp_type: place.timestamp_type,
             leader_epoch: place.leader_epoch,
-            key: record.key,
-            value: record.value,
-            headers: record.headers.into_iter().map(RecordHeader::new).collect(),
+            key: record.key.map(share),
+            value: record.value.map(share),
+            headers: match record.headers() {
+                // Most records have none.
+                headers if headers.len() == 0 => Vec::new(),
+                headers => headers
+                    .map(|header| RecordHeader { key: share(header.key), value: header.value.map(share) })
+                    .collect(),
+            },
         }
     }
 
@@ -104,10 +113,6 @@ pub struct RecordHeader {
 }
 
 impl RecordHeader {
-    fn new(header: OwnedHeader) -> Self {
-        Self { key: header.key, value: header.value }
-    }
-
     /// The name as text; bytes that are no UTF-8 become U+FFFD.
     pub fn name(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(&self.key)
@@ -162,11 +167,6 @@ impl Batch {
 
     /// The records, each with its place, sharing the batch's memory.
     pub fn to_records(&self) -> impl Iterator<Item = ConsumerRecord> + '_ {
-        self.decoded
-            .clone()
-            .into_reader()
-            .map_while(Result::ok)
-            .skip_while(|record| record.offset < self.from)
-            .map(|record| ConsumerRecord::new(&self.place, record))
+        self.records().map(|record| ConsumerRecord::new(&self.place, self.decoded.body(), &record))
     }
 }
