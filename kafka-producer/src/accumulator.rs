@@ -12,7 +12,7 @@ use arc_swap::{ArcSwap, Guard};
 use kafka_wire::record_batch::{BatchWriter, HEADER_LEN, HeaderRef};
 use tokio::time::Instant;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, push_sparingly};
 use crate::clock::Clock;
 use crate::completion::{BatchCompletion, Delivery};
 use crate::ledger::{Completer, Ledger};
@@ -403,7 +403,9 @@ impl Slot {
     pub(crate) fn seal_into(&self, waiting: &mut VecDeque<Batch>) {
         let mut lane = self.lane();
         waiting.append(&mut lane.sealed);
-        waiting.extend(self.seal(&mut lane));
+        if let Some(batch) = self.seal(&mut lane) {
+            push_sparingly(waiting, batch);
+        }
     }
 
     /// Takes no more records and hands out those it has.

@@ -1,5 +1,6 @@
 //! A batch on its way out: its bytes, the credit for their memory, and the duty to tell what became of it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -161,6 +162,15 @@ impl Batch {
     pub(crate) fn fail(self, kind: ErrorKind, fate: Fate, memory: &Memory) {
         self.finish(Outcome::Failed(Error::new(kind, fate)), memory);
     }
+}
+
+/// Adds to the end of a queue that hardly ever holds more than one: a queue begins with room for four, and with thousands
+/// of partitions that is most of what an idle producer takes.
+pub(crate) fn push_sparingly<T>(queue: &mut VecDeque<T>, item: T) {
+    if queue.capacity() == 0 {
+        queue.reserve_exact(1);
+    }
+    queue.push_back(item);
 }
 
 /// Ends a batch's records, compressed if a compressor is given.

@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 
+use crate::batch::push_sparingly;
 use crate::error::Fate;
 
 /// How many batches of one partition may be unanswered: as many as a broker remembers.
@@ -233,7 +234,7 @@ impl<B: Stampable> Pipeline<B> {
         let count = batch.record_count();
         self.next_sequence = advance(sequence, count);
         let position = self.entries.len();
-        self.entries.push_back(Entry {
+        let entry = Entry {
             batch,
             sequence,
             count,
@@ -242,7 +243,8 @@ impl<B: Stampable> Pipeline<B> {
             possibly_written: false,
             overtaken: false,
             expired: false,
-        });
+        };
+        push_sparingly(&mut self.entries, entry);
         Outgoing { batch: &mut self.entries[position].batch, sequence: Sequence(sequence), stamp: self.stamp }
     }
 

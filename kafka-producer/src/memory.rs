@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
 /// Sizes of buffers smaller than a full batch go by factors of four, so that a lane with little traffic takes little.
 const GROWTH: usize = 4;
-const SMALLEST: usize = 1024;
+const SMALLEST: usize = 256;
 
 #[derive(Debug)]
 pub(crate) struct Memory {
@@ -158,9 +158,15 @@ mod tests {
     #[test]
     fn small_lanes_take_small_buffers_and_full_batches_have_one_size() {
         let memory = Memory::new(1 << 20, 16_384);
-        for (bytes, size) in
-            [(1, 1024), (1024, 1024), (1025, 4096), (4097, 16_384), (16_384, 16_384), (16_385, 16_385)]
-        {
+        for (bytes, size) in [
+            (1, 256),
+            (256, 256),
+            (257, 1024),
+            (1025, 4096),
+            (4097, 16_384),
+            (16_384, 16_384),
+            (16_385, 16_385),
+        ] {
             assert_eq!(memory.size_for(bytes), size, "{bytes}");
         }
         let tiny = Memory::new(1 << 20, 500);
