@@ -40,6 +40,10 @@ bench:
 compare *options:
     benches/compare/run.sh {{options}}
 
+# What a record costs in instructions, under callgrind: all workloads or those named.
+instructions *workloads:
+    tests/checks/instructions.sh {{workloads}}
+
 # Regenerate the shape tables and messages from Kafka's schemas.
 generate:
     cargo run -p xtask -- generate
