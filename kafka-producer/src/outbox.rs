@@ -219,6 +219,12 @@ impl Outbox {
         self.ready.iter().filter(|(_, ready)| !ready.is_empty()).map(|(node, _)| *node)
     }
 
+    /// Who leads the partitions that have records, as far as known; a node may be named more than once.
+    pub(crate) fn leaders(&self) -> impl Iterator<Item = NodeId> {
+        let used = self.partitions.iter().flatten().filter(|partition| partition.has_records());
+        used.filter_map(|partition| partition.leader)
+    }
+
     /// Takes what can go to `node` in one request: one batch of each partition, in turn, up to the request's largest
     /// size. A batch counts as sent from here on.
     pub(crate) fn take_request(&mut self, node: NodeId, parts: &mut Vec<Part>, now: Instant) {

@@ -287,9 +287,21 @@ impl Sender {
     /// Sends what can be sent. Says whether anything was.
     fn dispatch(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let mut busy = false;
-        if self.outbox.needs_identity() && self.identity.is_none() {
-            self.ask_for_identity(Duration::ZERO);
-            busy = true;
+        if self.outbox.needs_identity() {
+            if self.identity.is_none() {
+                self.ask_for_identity(Duration::ZERO);
+                busy = true;
+            }
+            // Connections can be opened meanwhile: that is a third of the time to the first acknowledgement.
+            let mut nodes = std::mem::take(&mut self.busy_nodes);
+            nodes.extend(self.outbox.leaders());
+            for id in nodes.drain(..) {
+                if let Link::Closed(None) = node(&mut self.nodes, id, &self.reconnect).link {
+                    self.connect(id);
+                    busy = true;
+                }
+            }
+            self.busy_nodes = nodes;
         }
         while self.compressing.len() < self.max_compressing
             && let Some(job) = self.outbox.next_compression()
@@ -316,10 +328,7 @@ impl Sender {
             Link::Opening => return false,
             Link::Closed(Some(until)) if *until > now => return false,
             Link::Closed(_) => {
-                node.link = Link::Opening;
-                let (client, owner) = (self.client.clone(), self.owner.clone());
-                self.opening
-                    .push(Box::pin(async move { (id, client.connection(id, Lane::Produce, &owner).await) }));
+                self.connect(id);
                 return true;
             }
         };
@@ -374,6 +383,12 @@ impl Sender {
             Poll::Pending => self.flights.push(flight),
         }
         true
+    }
+
+    fn connect(&mut self, id: NodeId) {
+        node(&mut self.nodes, id, &self.reconnect).link = Link::Opening;
+        let (client, owner) = (self.client.clone(), self.owner.clone());
+        self.opening.push(Box::pin(async move { (id, client.connection(id, Lane::Produce, &owner).await) }));
     }
 
     fn opened(&mut self, id: NodeId, connection: kafka_client::Result<Connection>, now: Instant) {

@@ -241,6 +241,11 @@ impl Partition {
         retried
     }
 
+    /// Whether there are records that wait, also such as may wait for more.
+    pub(super) fn has_records(&self) -> bool {
+        self.open_since.is_some() || !self.waiting.is_empty()
+    }
+
     /// Whether everything was answered and nothing waits.
     pub(super) fn is_at_rest(&self) -> bool {
         self.pipeline.is_empty() && self.waiting.is_empty() && !self.due
