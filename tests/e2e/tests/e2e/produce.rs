@@ -79,7 +79,7 @@ async fn keys_go_where_javas_partitioner_puts_them() -> Outcome {
         [("21", java_partition("21")), ("foobar", java_partition("foobar")), ("", java_partition(""))]
     {
         let written = producer.send(ProducerRecord::to(&topic).key(key).value("x")).await?;
-        same(key, written.partition, partition)?;
+        same(key, written.partition(), partition)?;
     }
     Ok(())
 }
@@ -106,7 +106,7 @@ async fn keyless_records_stick_to_a_partition_and_spread_over_all_in_time() -> O
     }
     let mut used = std::collections::BTreeSet::new();
     for delivery in deliveries {
-        used.insert(delivery.await?.partition);
+        used.insert(delivery.await?.partition());
     }
     same("partitions used", used.len(), 4)
 }
