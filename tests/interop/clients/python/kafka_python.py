@@ -291,6 +291,9 @@ class Consumer:
             for partition in self.inner.assignment():
                 if partition.partition in first:
                     self.inner.seek(partition, first[partition.partition])
+            # 3.0.12 never ends a rebalance whose cause, other partitions than at the assignment, is gone when a poll comes back
+            # to it: no commit would succeed any more.
+            self.inner._coordinator.request_rejoin()
             return []
         return records
 
