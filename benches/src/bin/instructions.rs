@@ -36,6 +36,7 @@ const WORKLOADS: &[Workload] = &[
     Workload { name: "iterate", bound: 225, records: RECORDS, run: iterate },
     Workload { name: "consume-batches", bound: 453, records: RECORDS, run: consume_batches },
     Workload { name: "consume-records", bound: 1140, records: RECORDS, run: consume_records },
+    Workload { name: "accept", bound: 716, records: RECORDS, run: accept },
 ];
 
 fn main() -> Result<(), Failure> {
@@ -122,18 +123,56 @@ fn consume_records() -> Result<(), Failure> {
     })
 }
 
-/// Counts what is done with a consumer that has fetched everything, on a thread without the broker.
-fn fetched(work: impl FnOnce(&mut Consumer) -> Result<(), Failure>) -> Result<(), Failure> {
+/// Accepts records for a topic that was looked up, while the sender does not run.
+fn accept() -> Result<(), Failure> {
+    const PARTITIONS: usize = 16;
+    let bootstrap = serve(PARTITIONS as i32)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let client = Client::connect(bootstrap).await?;
+        let producer = Producer::builder(&client).linger(Duration::from_secs(30)).build().await?;
+        let topic = producer.topic("t").await?;
+        let records: Vec<_> = (0..RECORDS).map(record).collect();
+        let accept = |(number, (key, value)): (usize, &(String, String))| {
+            let partition = (number % PARTITIONS) as i32;
+            producer
+                .try_enqueue(&ProducerRecord::to(&topic).key(&key[..]).value(&value[..]).partition(partition))
+        };
+        // Batches have their usual size from the second one on.
+        let warm = records.iter().enumerate().map(accept).collect::<Result<Vec<_>, _>>()?;
+        producer.flush().await;
+        let mut deliveries = Vec::with_capacity(RECORDS);
+        measured(|| {
+            for numbered in records.iter().enumerate() {
+                deliveries.push(accept(numbered)?);
+            }
+            Ok::<(), Failure>(())
+        })?;
+        producer.flush().await;
+        for delivery in warm.into_iter().chain(deliveries) {
+            delivery.await?;
+        }
+        Ok(())
+    })
+}
+
+/// Starts a broker on a thread of its own, so that what it does is not counted; tells where it listens.
+fn serve(partitions: i32) -> Result<String, Failure> {
     let (tell, told) = mpsc::channel();
     std::thread::spawn(move || -> Result<(), Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            let cluster = Cluster::builder().topic("t", 1, 1).start().await?;
+            let cluster = Cluster::builder().topic("t", partitions, 1).start().await?;
             tell.send(cluster.bootstrap())?;
             std::future::pending().await
         })
     });
-    let bootstrap = told.recv()?;
+    Ok(told.recv()?)
+}
+
+/// Counts what is done with a consumer that has fetched everything, on a thread without the broker.
+fn fetched(work: impl FnOnce(&mut Consumer) -> Result<(), Failure>) -> Result<(), Failure> {
+    let bootstrap = serve(1)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let client = Client::connect(bootstrap).await?;
