@@ -18,7 +18,11 @@ use crate::{consumer_config, everything, producer_config, version};
 /// `poll(0)` serves one event: the acknowledgements of about a batch.
 const RECORDS_PER_POLL: u64 = 64;
 /// How long to wait for room or for the last acknowledgements.
-const WAIT: Duration = Duration::from_millis(2);
+const WAIT: Duration = Duration::from_millis(1);
+/// How many events to serve after a wait.
+const POLLS: usize = 64;
+/// Between two looks for the one delivery that is timed.
+const LOOK_AGAIN: Duration = Duration::from_micros(50);
 /// How many messages are taken between two looks at the clock.
 const MESSAGES: usize = 1024;
 
@@ -42,6 +46,7 @@ impl Client for Base {
             topic: options.topic.clone().leak(),
             sent: Arc::default(),
             polled_elsewhere: options.mode != Mode::Produce || options.rate != 0,
+            settles_at_once: options.mode == Mode::Start,
         };
         if sending.polled_elsewhere {
             let producer = Arc::clone(&sending.producer);
@@ -87,6 +92,7 @@ pub(crate) struct Sending {
     topic: &'static str,
     sent: Arc<AtomicU64>,
     polled_elsewhere: bool,
+    settles_at_once: bool,
 }
 
 impl driver::Producer for Sending {
@@ -102,8 +108,14 @@ impl driver::Producer for Sending {
             }
             self.wait().await;
         }
-        if !self.polled_elsewhere && self.sent.fetch_add(1, Ordering::Relaxed) % RECORDS_PER_POLL == 0 {
+        if !self.polled_elsewhere
+            && self.sent.fetch_add(1, Ordering::Relaxed).is_multiple_of(RECORDS_PER_POLL)
+        {
             self.producer.poll(Duration::ZERO);
+        }
+        // There is nothing to await a delivery by, so that the one which is timed is looked for.
+        while self.settles_at_once && self.producer.in_flight_count() > 0 {
+            std::thread::sleep(LOOK_AGAIN);
         }
         Ok(())
     }
@@ -134,7 +146,9 @@ impl Sending {
         if self.polled_elsewhere {
             tokio::time::sleep(WAIT).await;
         } else {
-            self.producer.poll(WAIT);
+            // `poll(WAIT)` would go on until the time is over, and spin through the last millisecond.
+            std::thread::sleep(WAIT);
+            (0..POLLS).for_each(|_| self.producer.poll(Duration::ZERO));
         }
     }
 }
