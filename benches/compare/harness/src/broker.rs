@@ -77,6 +77,9 @@ impl Broker {
             BrokerKind::Bundled | BrokerKind::Null => start_bundled(program, &needs.arguments)?,
         };
         let topics = Topics::connect(&bootstrap)?;
+        if needs.kind == BrokerKind::Real {
+            topics.free_soon(needs.brokers)?;
+        }
         Ok(Self { needs, bootstrap, topics, pids, process })
     }
 
@@ -114,6 +117,9 @@ impl Drop for Broker {
             Process::Real { script, data } => {
                 if let Err(error) = run_quietly(Command::new(&*script).arg("stop").arg("--dir").arg(&*data)) {
                     eprintln!("Apache Kafka was not stopped: {error}");
+                }
+                if let Err(error) = fs::remove_dir_all(&*data) {
+                    eprintln!("{} could not be removed: {error}", data.display());
                 }
             }
         }

@@ -11,7 +11,7 @@ use crate::judge::{Sheet, void_run};
 use crate::machine::{Disturbance, Moment};
 use crate::metric::Metric;
 use crate::record::{Outcome, Recorder, Run, Session};
-use crate::scenario::{BrokerKind, Mode, Occasion, Rate, Scenario};
+use crate::scenario::{BrokerKind, Mode, Occasion, Rate, Scenario, Settings};
 use crate::schedule::{round, warmup};
 
 /// After so many failures in a scenario a client is spared the rest of it.
@@ -22,6 +22,9 @@ const LATENCY_RATE: u64 = 20_000;
 const RATE_STEP: u64 = 10_000;
 /// One filling of a prefilled topic, in seconds; as many follow one another as it takes.
 const FILLING: f64 = 0.5;
+/// How long Apache Kafka is written to before anything is measured, in seconds: until its compiler is done it takes half as many
+/// records, and its sockets cost whoever writes to them twice the time.
+const WARMING: f64 = 15.0;
 
 /// What a session works with.
 #[derive(Debug)]
@@ -75,7 +78,7 @@ impl<'a> Conductor<'a> {
     /// Results cannot be recorded.
     pub fn run_scenario(&mut self, scenario: &Scenario) -> Result<(), String> {
         let needs = Needs::of(scenario);
-        if let Err(reason) = self.have_broker(scenario.broker, needs) {
+        if let Err(reason) = self.have_broker(scenario, needs) {
             eprintln!("{}: no {} broker: {reason}", scenario.name, scenario.broker.word());
             return Ok(());
         }
@@ -98,7 +101,8 @@ impl<'a> Conductor<'a> {
         Ok(())
     }
 
-    fn have_broker(&mut self, kind: BrokerKind, needs: Needs) -> Result<(), String> {
+    fn have_broker(&mut self, scenario: &Scenario, needs: Needs) -> Result<(), String> {
+        let kind = scenario.broker;
         if self.broker.as_ref().is_some_and(|broker| broker.meets(&needs)) {
             return Ok(());
         }
@@ -111,13 +115,23 @@ impl<'a> Conductor<'a> {
         match Broker::start(&self.workshop.paths, &self.workshop.broker, needs) {
             Ok(broker) => {
                 self.broker = Some(broker);
-                Ok(())
+                if kind == BrokerKind::Real && !self.session.quick { self.warm(scenario) } else { Ok(()) }
             }
             Err(reason) => {
                 self.absent.insert(kind, reason.clone());
                 Err(reason)
             }
         }
+    }
+
+    fn warm(&mut self, scenario: &Scenario) -> Result<(), String> {
+        eprintln!("warming Apache Kafka");
+        let topic = self.fresh_topic(scenario)?;
+        let broker = self.broker.as_ref().ok_or("there is no broker")?;
+        let work = filling(scenario, WARMING);
+        let outcome = drive(&self.workshop.filler, &work, filling_into(&broker.bootstrap, &topic))?;
+        eprintln!("{:.0} k records/s", outcome.records as f64 / outcome.seconds / 1e3);
+        broker.topics.delete(&topic)
     }
 
     fn rate(&self, rate: &Rate) -> u64 {
@@ -225,26 +239,10 @@ impl<'a> Conductor<'a> {
         let broker = self.broker.as_ref().ok_or("there is no broker")?;
         broker.topics.create(&topic, scenario.partitions, 1)?;
         eprintln!("filling {topic}");
-        let filling = Scenario {
-            mode: Mode::Produce,
-            rate: Rate::Saturated,
-            settings: crate::scenario::Settings::Equal,
-            warmup: 0.0,
-            seconds: FILLING,
-            ..scenario.clone()
-        };
-        let (mut acknowledged, bootstrap) = (0, broker.bootstrap.as_str());
+        let filling = filling(scenario, FILLING);
+        let mut acknowledged = 0;
         while acknowledged < scenario.records {
-            let occasion = Occasion {
-                variant: OURS,
-                bootstrap,
-                topic: &topic,
-                rate: 0,
-                records: 0,
-                warmup: 0.0,
-                epoch_ns: 0,
-            };
-            let outcome = drive(&self.workshop.filler, &filling, occasion)?;
+            let outcome = drive(&self.workshop.filler, &filling, filling_into(&broker.bootstrap, &topic))?;
             if outcome.acked_total == 0 {
                 return Err(format!("{topic} cannot be filled: nothing was acknowledged"));
             }
@@ -257,6 +255,22 @@ impl<'a> Conductor<'a> {
         self.filled.insert(topic.clone(), records);
         Ok((topic, records))
     }
+}
+
+/// What our own producer does to have something in a topic.
+fn filling(scenario: &Scenario, seconds: f64) -> Scenario {
+    Scenario {
+        mode: Mode::Produce,
+        rate: Rate::Saturated,
+        settings: Settings::Equal,
+        warmup: 0.0,
+        seconds,
+        ..scenario.clone()
+    }
+}
+
+fn filling_into<'a>(bootstrap: &'a str, topic: &'a str) -> Occasion<'a> {
+    Occasion { variant: OURS, bootstrap, topic, rate: 0, records: 0, warmup: 0.0, epoch_ns: 0 }
 }
 
 struct Measured {
