@@ -264,7 +264,7 @@ impl Scenario {
             self.broker.word(),
             self.size,
             self.partitions,
-            self.codec.word()
+            if self.codec == Codec::None { "uncompressed" } else { self.codec.word() }
         );
         match self.settings {
             Settings::Defaults => text += ", defaults",
