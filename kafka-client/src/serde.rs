@@ -236,7 +236,6 @@ mod tests {
     fn whoever_says_so_needs_no_scratch() {
         struct Written;
         impl Serialize for Written {
-            #[inline]
             fn serialize<'a>(&'a self, scratch: &'a mut Vec<u8>) -> Result<Option<&'a [u8]>, BoxError> {
                 scratch.push(1);
                 Ok(Some(scratch))

@@ -5,7 +5,7 @@
 
 use std::hint::black_box;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{FutureExt, StreamExt};
 use kafka_broker::Cluster;
@@ -29,6 +29,8 @@ struct Workload {
 const IN_BATCH: usize = 130;
 const BATCHES: usize = 40;
 const RECORDS: usize = IN_BATCH * BATCHES;
+/// Callgrind makes everything fifty times as slow.
+const FETCHED_WITHIN: Duration = Duration::from_secs(60);
 
 const WORKLOADS: &[Workload] = &[
     Workload { name: "open", bound: 212, records: RECORDS, run: || open(Compression::None) },
@@ -189,7 +191,13 @@ fn fetched(work: impl FnOnce(&mut Consumer) -> Result<(), Failure>) -> Result<()
         let builder = Consumer::builder(&client).assign([partition.clone()]).start_at(Offset::Earliest);
         let mut consumer = builder.fetch_bytes(50 << 20, 50 << 20).build().await?;
         let end = consumer.end_offsets([partition.clone()]).await?.get(&partition).copied();
+        let begun = Instant::now();
         while consumer.lag(&partition)? != end || consumer.buffered_bytes() == 0 {
+            if begun.elapsed() > FETCHED_WITHIN {
+                return Err(
+                    format!("not everything was fetched within {} s", FETCHED_WITHIN.as_secs()).into()
+                );
+            }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         measured(|| work(&mut consumer))

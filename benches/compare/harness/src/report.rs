@@ -16,7 +16,8 @@ use crate::table::{Table, number};
 
 const METHOD: &str = "\
 1. One small driver for each client, all with the same command line, records and loop; one line of results each.
-2. The driver is pinned to core 0, the broker to core 1; a fresh topic for each run, its leaders awaited.
+2. The driver is pinned to core 0, the broker to core 1; a fresh topic for each run, its leaders awaited. Apache
+   Kafka keeps its logs in memory (`/dev/shm`, where there is one) and is written to for 15 s before anything is measured.
 3. Clients run interleaved, in an order shuffled in every round; the first round is dropped.
 4. What a client says was acknowledged must be what the topic's end offsets say, and what it consumed must be what is there.
 5. CPU is user and system time of the client's process in the measured window, for a million records; of producers, what an empty driver costs is taken off.
