@@ -70,6 +70,9 @@ pub(crate) struct Sticky {
 /// The word of a topic for which nothing was chosen yet; no partition has this number.
 const UNDECIDED: u64 = u64::MAX;
 
+/// How many partitions are compared when one is chosen.
+const CANDIDATES: usize = 32;
+
 /// Larger counts could, with many threads adding at once, spill over into the partition's bits.
 const LARGEST_COUNT: u64 = 1 << 24;
 
@@ -122,29 +125,34 @@ impl Sticky {
         }
     }
 
-    /// A partition at random; the fewer batches wait for it, the likelier.
+    /// A partition at random; the fewer batches wait for it, the likelier. Among so many that follow a random one that a
+    /// topic with thousands of them does not take longer.
     fn choose(&self, partitions: usize, load: impl Fn(usize) -> Load) -> usize {
-        let queued = |partition| match load(partition) {
-            Load::Unavailable => None,
-            Load::Queued(batches) => Some(if self.adaptive { u64::from(batches) } else { 0 }),
-        };
-        let Some(longest) = (0..partitions).filter_map(queued).max() else {
-            // Nothing is available: any partition is as good as another.
-            return (self.random() % partitions.max(1) as u64) as usize;
-        };
-        // Queues change while we look at them, so a length may exceed what was the longest.
-        let weight = |partition| queued(partition).map_or(0, |length| longest.saturating_sub(length) + 1);
-        let total: u64 = (0..partitions).map(weight).sum();
-        let mut left = self.random() % total.max(1);
-        (0..partitions)
-            .find(|partition| match left.checked_sub(weight(*partition)) {
-                Some(rest) => {
-                    left = rest;
-                    false
-                }
-                None => true,
-            })
-            .unwrap_or(0)
+        let first = (self.random() % partitions.max(1) as u64) as usize;
+        let mut candidates = [(first, 0); CANDIDATES];
+        let mut count = 0;
+        for partition in (first..partitions).chain(0..first) {
+            let Load::Queued(batches) = load(partition) else { continue };
+            candidates[count] = (partition, if self.adaptive { u64::from(batches) } else { 0 });
+            count += 1;
+            if count == CANDIDATES {
+                break;
+            }
+        }
+        // Where none is available, any partition is as good as another: the first stands in the list then.
+        let candidates = &candidates[..count.max(1)];
+        let longest = candidates.iter().map(|(_, queued)| *queued).max().unwrap_or(0);
+        let weight = |queued: u64| longest - queued + 1;
+        let total: u64 = candidates.iter().map(|(_, queued)| weight(*queued)).sum();
+        let mut left = self.random() % total;
+        let chosen = candidates.iter().find(|(_, queued)| match left.checked_sub(weight(*queued)) {
+            Some(rest) => {
+                left = rest;
+                false
+            }
+            None => true,
+        });
+        chosen.map_or(first, |(partition, _)| *partition)
     }
 
     /// splitmix64: needs no lock, and a seed repeats it.
@@ -252,6 +260,27 @@ mod tests {
         let [none, half, _] = turns(false);
         assert_eq!(none, 0);
         assert!((450..650).contains(&half), "{half}");
+    }
+
+    #[test]
+    fn a_choice_among_thousands_looks_at_few_and_reaches_all() {
+        let sticky = Sticky::new(1, true, 5);
+        let looked = std::cell::Cell::new(0);
+        let load = |partition| {
+            looked.set(looked.get() + 1);
+            if partition % 2 == 0 { Load::Unavailable } else { Load::Queued(0) }
+        };
+        let mut turns = vec![0; 1000];
+        for _ in 0..20_000 {
+            let partition = sticky.partition(1000, load);
+            turns[partition as usize] += 1;
+            sticky.appended(partition, 1, true, 1000, load);
+        }
+        assert!(looked.get() <= 20_001 * 2 * CANDIDATES, "{}", looked.get());
+        for (partition, count) in turns.into_iter().enumerate() {
+            let fair = if partition % 2 == 0 { 0..1 } else { 15..75 };
+            assert!(fair.contains(&count), "{partition} had {count} of 20,000 turns");
+        }
     }
 
     #[test]
