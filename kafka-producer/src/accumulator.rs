@@ -1,4 +1,5 @@
-//! Collects records into batches: one slot per partition, into whose open batch a record is encoded in place.
+//! Collects records into batches: one slot per partition that records were sent to, into whose open batch a record is
+//! encoded in place.
 //!
 //! Appending takes the slot's mutex and, once per batch, the memory's and the sender's. Nothing is compressed, awaited or
 //! logged under any of them.
@@ -9,6 +10,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
+use kafka_client::TopicPartition;
 use kafka_wire::record_batch::{BatchWriter, HEADER_LEN, HeaderRef};
 use tokio::time::Instant;
 
@@ -58,9 +60,9 @@ type Topics = HashMap<Arc<str>, Arc<TopicSlots>, foldhash::fast::RandomState>;
 #[derive(Debug)]
 pub(crate) struct TopicSlots {
     pub(crate) name: Arc<str>,
-    /// By partition. A topic created anew with fewer partitions keeps the slots of those that are gone until they are
-    /// empty, but takes no records for them.
-    slots: Vec<Arc<Slot>>,
+    /// By partition, made when the first record comes: most producers use a few of many partitions. A topic created anew
+    /// with fewer partitions keeps the slots of those that are gone until they are empty, but takes no records for them.
+    slots: Box<[OnceLock<Arc<Slot>>]>,
     partitions: usize,
     sticky: Arc<Sticky>,
     /// What replaced this when the number of partitions changed.
@@ -122,17 +124,17 @@ impl Accumulator {
         self.open_batches.load(Ordering::Relaxed)
     }
 
-    /// Hands out no more memory and makes no more slots; returns those there are, to be closed too.
+    /// Hands out no more memory and makes no more slots that take records; returns those there are, to be closed too.
     pub(crate) fn close(&self) -> Vec<Arc<Slot>> {
         let mut creation = self.creation.lock().unwrap_or_else(PoisonError::into_inner);
         creation.closed = true;
         self.memory.close();
-        self.topics.load().values().flat_map(|topic| topic.slots.iter().cloned()).collect()
+        self.topics.load().values().flat_map(|topic| topic.slots().cloned()).collect()
     }
 
-    /// Makes slots for a topic's partitions, as many as it has now.
+    /// Takes records for a topic with so many partitions from now on.
     pub(crate) fn open_topic(&self, name: &Arc<str>, partitions: usize) {
-        let mut creation = self.creation.lock().unwrap_or_else(PoisonError::into_inner);
+        let creation = self.creation.lock().unwrap_or_else(PoisonError::into_inner);
         if creation.closed {
             return;
         }
@@ -143,19 +145,12 @@ impl Accumulator {
         {
             return;
         }
-        let mut slots = known.map(|known| known.slots.clone()).unwrap_or_default();
-        while slots.len() < partitions {
-            slots.push(Arc::new(Slot::new(
-                creation.next,
-                name.clone(),
-                slots.len() as i32,
-                self.open_batches.clone(),
-            )));
-            creation.next += 1;
-        }
+        let mut slots = known.map(|known| known.slots.to_vec()).unwrap_or_default();
+        slots.resize_with(partitions.max(slots.len()), OnceLock::new);
+        let slots = slots.into_boxed_slice();
         let sticky = known.map_or_else(
             || {
-                let seed = self.settings.seed.wrapping_add(u64::from(creation.next));
+                let seed = self.settings.seed.wrapping_add(topics.len() as u64);
                 Arc::new(Sticky::new(self.settings.batch_size, self.settings.adaptive_partitioning, seed))
             },
             |known| known.sticky.clone(),
@@ -170,6 +165,29 @@ impl Accumulator {
         self.topics.store(Arc::new(topics));
     }
 
+    /// Where a partition's records are collected, if the topic has that partition.
+    #[inline]
+    pub(crate) fn slot<'a>(&self, topic: &'a TopicSlots, partition: i32) -> Option<&'a Arc<Slot>> {
+        let partition = usize::try_from(partition).ok().filter(|partition| *partition < topic.partitions)?;
+        Some(match topic.slots[partition].get() {
+            Some(slot) => slot,
+            None => self.make_slot(topic, partition),
+        })
+    }
+
+    #[cold]
+    fn make_slot<'a>(&self, topic: &'a TopicSlots, partition: usize) -> &'a Arc<Slot> {
+        let mut creation = self.creation.lock().unwrap_or_else(PoisonError::into_inner);
+        // A partition has one slot, and whatever replaces these takes it over from the newest.
+        let slot = topic.newest().slots[partition].get_or_init(|| {
+            let id = TopicPartition { topic: topic.name.clone(), partition: partition as i32 };
+            let slot = Slot::new(creation.next, id, self.open_batches.clone(), creation.closed);
+            creation.next += 1;
+            Arc::new(slot)
+        });
+        topic.slots[partition].get_or_init(|| slot.clone())
+    }
+
     /// Encodes a record, of which `size` is the [size](Encoded::size), into the open batch of a partition, or into a new
     /// one. `room` is credit that the caller waited for; what is not used of it stays there.
     #[inline(always)]
@@ -181,12 +199,14 @@ impl Accumulator {
         room: &mut Option<Room>,
     ) -> Result<Appended, Refusal> {
         let mut lane = slot.lane();
-        match &mut lane.open {
-            Some(open) if open.writer.len() + size <= open.room.size() => {
-                Ok(Appended { delivery: self.write(open, record)?, began_batch: false })
-            }
-            _ => self.append_elsewhere(slot, lane, record, size, room),
+        if let Some(open) = &mut lane.open
+            && let Some(writer) = open.writer_for(size)
+        {
+            let (index, timestamp) = self.write(writer, record)?;
+            let delivery = Delivery::new(open.completion().clone(), index, timestamp);
+            return Ok(Appended { delivery, began_batch: false });
         }
+        self.append_elsewhere(slot, lane, record, size, room)
     }
 
     /// The open batch has no room for the record as it is.
@@ -201,7 +221,7 @@ impl Accumulator {
     ) -> Result<Appended, Refusal> {
         let mut notice = None;
         let grows = match &mut lane.open {
-            Some(open) => open.grow(size, &self.memory)?,
+            Some(open) => open.grow(size, &self.memory).map_err(|_| Refusal::Closed)?,
             None => false,
         };
         if !grows {
@@ -222,18 +242,20 @@ impl Accumulator {
             }
         }
         let Some(open) = &mut lane.open else { return Err(Refusal::Closed) };
-        let delivery = self.write(open, record);
+        let Some(writer) = open.writer_for(size) else { return Err(Refusal::Closed) };
+        let written = self.write(writer, record);
+        let completion = open.completion().clone();
         self.tell(slot, lane, notice);
-        Ok(Appended { delivery: delivery?, began_batch: notice.is_some() })
+        let (index, timestamp) = written?;
+        Ok(Appended { delivery: Delivery::new(completion, index, timestamp), began_batch: notice.is_some() })
     }
 
+    /// The record's index in its batch, and its timestamp.
     #[inline(always)]
-    fn write(&self, open: &mut Open, record: &Encoded<'_>) -> Result<Delivery, Refusal> {
+    fn write(&self, writer: &mut BatchWriter, record: &Encoded<'_>) -> Result<(u32, i64), Refusal> {
         let timestamp = record.timestamp.unwrap_or_else(|| self.clock.cached_ms());
-        match open.writer.append(timestamp, record.key, record.value, record.headers) {
-            Ok(index) => Ok(Delivery::new(open.completer.completion().clone(), index, timestamp)),
-            Err(error) => Err(Refusal::Malformed(error)),
-        }
+        let index = writer.append(timestamp, record.key, record.value, record.headers);
+        Ok((index.map_err(Refusal::Malformed)?, timestamp))
     }
 
     /// Lets go of the slot and tells the sender what happened there.
@@ -261,13 +283,10 @@ impl Accumulator {
             },
         };
         self.open_batches.fetch_add(1, Ordering::Relaxed);
-        let completion = BatchCompletion::new(slot.topic.clone(), slot.partition);
-        lane.open = Some(Open {
-            writer: BatchWriter::new(self.memory.buffer(size)),
-            completer: Completer::new(completion, &self.ledger),
-            room,
-            created: self.clock.refresh(),
-        });
+        let completion = BatchCompletion::new(slot.id.topic.clone(), slot.id.partition);
+        let writer = BatchWriter::new(self.memory.buffer(size));
+        let completer = Completer::new(completion, &self.ledger);
+        lane.open = Some(Box::new(Batch::new(writer, completer, room, self.clock.refresh())));
         Ok(())
     }
 }
@@ -296,37 +315,32 @@ impl TopicSlots {
         self.partitions
     }
 
-    /// The slots of all partitions that the topic has or had.
-    pub(crate) fn slots(&self) -> &[Arc<Slot>] {
-        &self.slots
+    /// The slots of all partitions that records were sent to, also of those that the topic has no more.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = &Arc<Slot>> {
+        self.slots.iter().filter_map(OnceLock::get)
     }
 
-    /// The slot of a partition that the topic has.
-    #[inline]
-    pub(crate) fn slot(&self, partition: i32) -> Option<&Arc<Slot>> {
-        self.slots[..self.partitions].get(usize::try_from(partition).ok()?)
+    fn load(&self, partition: usize) -> Load {
+        self.slots[partition].get().map_or(Load::Queued(0), |slot| slot.load())
     }
 
     /// The partition for a record that could go to any.
     pub(crate) fn sticky_partition(&self) -> i32 {
-        self.sticky.partition(self.partitions, |partition| self.slots[partition].load())
+        self.sticky.partition(self.partitions, |partition| self.load(partition))
     }
 
     /// Counts a record of so many bytes that went to its [`sticky_partition`](Self::sticky_partition).
     pub(crate) fn count_sticky(&self, partition: i32, size: usize, began_batch: bool) {
-        self.sticky.appended(partition, size, began_batch, self.partitions, |partition| {
-            self.slots[partition].load()
-        });
+        self.sticky.appended(partition, size, began_batch, self.partitions, |partition| self.load(partition));
     }
 }
 
-/// Where the records of one partition are collected. On cache lines of its own, since neighbours are written by others.
-#[repr(align(128))]
+/// Where the records of one partition are collected. Small, since there may be thousands, but larger than a cache line: so
+/// no two locks share one.
 pub(crate) struct Slot {
     /// Its place in the sender's table.
     pub(crate) number: u32,
-    pub(crate) topic: Arc<str>,
-    pub(crate) partition: i32,
+    pub(crate) id: TopicPartition,
     /// How many batches wait, for the choice of a partition; [`UNAVAILABLE`] without a leader.
     load: AtomicU32,
     /// The accumulator's count.
@@ -339,8 +353,8 @@ const UNAVAILABLE: u32 = u32::MAX;
 
 #[derive(Debug)]
 struct Lane {
-    open: Option<Open>,
-    sealed: VecDeque<Batch>,
+    open: Option<Box<Batch>>,
+    sealed: VecDeque<Box<Batch>>,
     /// Whether the sender was told to look here and has not done so.
     listed: bool,
     closed: bool,
@@ -348,59 +362,31 @@ struct Lane {
     usual_size: usize,
 }
 
-#[derive(Debug)]
-struct Open {
-    writer: BatchWriter,
-    completer: Completer,
-    room: Room,
-    created: Instant,
-}
-
-impl Open {
-    /// Makes room for `size` more bytes by taking a larger buffer, if a batch may be so large and credit permits.
-    fn grow(&mut self, size: usize, memory: &Memory) -> Result<bool, Refusal> {
-        let needed = self.writer.len() + size;
-        let larger = memory.size_for(needed);
-        if needed > memory.batch_size() || larger <= self.room.size() {
-            return Ok(false);
-        }
-        match memory.try_take(larger - self.room.size()) {
-            Ok(Some(more)) => {
-                self.room.merge(more);
-                drop(self.writer.move_to(memory.buffer(larger)));
-                Ok(true)
-            }
-            Ok(None) => Ok(false),
-            Err(_) => Err(Refusal::Closed),
-        }
-    }
-}
-
 impl Slot {
-    fn new(number: u32, topic: Arc<str>, partition: i32, open_batches: Arc<AtomicUsize>) -> Self {
-        let lane = Lane { open: None, sealed: VecDeque::new(), listed: false, closed: false, usual_size: 0 };
-        Self { number, topic, partition, load: AtomicU32::new(0), open_batches, lane: Mutex::new(lane) }
+    fn new(number: u32, id: TopicPartition, open_batches: Arc<AtomicUsize>, closed: bool) -> Self {
+        let lane = Lane { open: None, sealed: VecDeque::new(), listed: false, closed, usual_size: 0 };
+        Self { number, id, load: AtomicU32::new(0), open_batches, lane: Mutex::new(lane) }
     }
 
     /// Ends the open batch.
-    fn seal(&self, lane: &mut Lane) -> Option<Batch> {
-        let Open { writer, completer, room, created } = lane.open.take()?;
+    fn seal(&self, lane: &mut Lane) -> Option<Box<Batch>> {
+        let batch = lane.open.take()?;
         self.open_batches.fetch_sub(1, Ordering::Relaxed);
         // Half of what it was, so that one small batch in between does not make the next one grow from the start.
-        lane.usual_size = writer.len().max(lane.usual_size / 2);
-        Some(Batch::new(writer, completer, room, created))
+        lane.usual_size = batch.len().max(lane.usual_size / 2);
+        Some(batch)
     }
 
     /// Moves the full batches to the end of `waiting`; returns when the open one was opened.
-    pub(crate) fn collect(&self, waiting: &mut VecDeque<Batch>) -> Option<Instant> {
+    pub(crate) fn collect(&self, waiting: &mut VecDeque<Box<Batch>>) -> Option<Instant> {
         let mut lane = self.lane();
         lane.listed = false;
         waiting.append(&mut lane.sealed);
-        lane.open.as_ref().map(|open| open.created)
+        lane.open.as_ref().map(|open| open.created())
     }
 
     /// Ends the open batch, after those that are full already, so that all can be sent.
-    pub(crate) fn seal_into(&self, waiting: &mut VecDeque<Batch>) {
+    pub(crate) fn seal_into(&self, waiting: &mut VecDeque<Box<Batch>>) {
         let mut lane = self.lane();
         waiting.append(&mut lane.sealed);
         if let Some(batch) = self.seal(&mut lane) {
@@ -409,7 +395,7 @@ impl Slot {
     }
 
     /// Takes no more records and hands out those it has.
-    pub(crate) fn close(&self, waiting: &mut VecDeque<Batch>) {
+    pub(crate) fn close(&self, waiting: &mut VecDeque<Box<Batch>>) {
         let mut lane = self.lane();
         lane.closed = true;
         waiting.append(&mut lane.sealed);
@@ -439,6 +425,6 @@ impl Slot {
 
 impl fmt::Debug for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Slot({}-{})", self.topic, self.partition)
+        write!(f, "Slot({})", self.id)
     }
 }

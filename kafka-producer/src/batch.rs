@@ -1,4 +1,4 @@
-//! A batch on its way out: its bytes, the credit for their memory, and the duty to tell what became of it.
+//! A batch from its first record to its outcome: its bytes, the credit for their memory, and the duty to tell what became of it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::completion::{BatchCompletion, Outcome};
 use crate::error::{Error, ErrorKind, Fate};
 use crate::idempotence::Stampable;
 use crate::ledger::Completer;
-use crate::memory::{Memory, Room};
+use crate::memory::{Closed, Memory, Room};
 
 #[derive(Debug)]
 pub(crate) struct Batch {
@@ -20,6 +20,7 @@ pub(crate) struct Batch {
     completer: Completer,
     room: Option<Room>,
     created: Instant,
+    /// Known when it takes no more of them.
     record_count: u32,
     /// How often it was handed to a connection.
     pub(crate) attempts: u32,
@@ -29,7 +30,7 @@ pub(crate) struct Batch {
 
 #[derive(Debug)]
 enum Payload {
-    /// Encoded, not compressed.
+    /// Encoded, not compressed; more may be added.
     Raw(BatchWriter),
     /// On a blocking thread, being compressed.
     Away,
@@ -44,14 +45,40 @@ enum Payload {
 impl Batch {
     pub(crate) fn new(writer: BatchWriter, completer: Completer, room: Room, created: Instant) -> Self {
         Self {
-            record_count: writer.record_count(),
             payload: Payload::Raw(writer),
             completer,
             room: Some(room),
             created,
+            record_count: 0,
             attempts: 0,
             last_error: None,
         }
+    }
+
+    /// Where to add a record of `size` bytes, if it takes records and has room for that one.
+    #[inline(always)]
+    pub(crate) fn writer_for(&mut self, size: usize) -> Option<&mut BatchWriter> {
+        let room = self.room.as_ref().map_or(0, Room::size);
+        match &mut self.payload {
+            Payload::Raw(writer) if writer.len() + size <= room => Some(writer),
+            _ => None,
+        }
+    }
+
+    /// Makes room for `size` more bytes by taking a larger buffer, if a batch may be so large and credit permits.
+    pub(crate) fn grow(&mut self, size: usize, memory: &Memory) -> Result<bool, Closed> {
+        let (Payload::Raw(writer), Some(room)) = (&mut self.payload, &mut self.room) else {
+            return Ok(false);
+        };
+        let needed = writer.len() + size;
+        let larger = memory.size_for(needed);
+        if needed > memory.batch_size() || larger <= room.size() {
+            return Ok(false);
+        }
+        let Some(more) = memory.try_take(larger - room.size())? else { return Ok(false) };
+        room.merge(more);
+        drop(writer.move_to(memory.buffer(larger)));
+        Ok(true)
     }
 
     /// When its first record was accepted.
@@ -87,7 +114,10 @@ impl Batch {
     /// Takes the records out to compress them elsewhere; [`put_back`](Self::put_back) brings them back.
     pub(crate) fn take_raw(&mut self) -> Option<BatchWriter> {
         match std::mem::replace(&mut self.payload, Payload::Away) {
-            Payload::Raw(writer) => Some(writer),
+            Payload::Raw(writer) => {
+                self.record_count = writer.record_count();
+                Some(writer)
+            }
             other => {
                 self.payload = other;
                 None
@@ -186,7 +216,7 @@ pub(crate) fn seal(
     Ok(sealed)
 }
 
-impl Stampable for Batch {
+impl Stampable for Box<Batch> {
     fn record_count(&self) -> i32 {
         i32::try_from(self.record_count).unwrap_or(i32::MAX)
     }
@@ -198,17 +228,19 @@ impl Stampable for Batch {
         }
         let middle = self.record_count / 2;
         let Ok([first, second]) = halves(bytes.clone(), middle) else { return Err(self) };
-        let Self { completer, mut room, created, attempts, last_error, .. } = self;
+        let Batch { completer, mut room, created, attempts, last_error, .. } = *self;
         let second_room = room.as_mut().and_then(|room| room.split(room.size() / 2));
         let [first_completer, second_completer] = completer.divide(middle);
-        let half = |writer: BatchWriter, completer, room| Self {
-            record_count: writer.record_count(),
-            payload: Payload::Raw(writer),
-            completer,
-            room,
-            created,
-            attempts,
-            last_error: last_error.clone(),
+        let half = |writer: BatchWriter, completer, room| {
+            Box::new(Batch {
+                record_count: writer.record_count(),
+                payload: Payload::Raw(writer),
+                completer,
+                room,
+                created,
+                attempts,
+                last_error: last_error.clone(),
+            })
         };
         Ok([half(first, first_completer, room), half(second, second_completer, second_room)])
     }
@@ -241,7 +273,7 @@ mod tests {
 
     const STAMP: ProducerStamp = ProducerStamp { producer_id: 7, producer_epoch: 1, base_sequence: 40 };
 
-    fn batch(values: &[&str], memory: &Memory) -> (Batch, Vec<Delivery>) {
+    fn batch(values: &[&str], memory: &Memory) -> (Box<Batch>, Vec<Delivery>) {
         let size = memory.size_for(4000);
         let mut writer = BatchWriter::new(memory.buffer(size));
         let headers = [HeaderRef::new("h", Some(b"1")), HeaderRef::new("h", None)];
@@ -253,7 +285,7 @@ mod tests {
             (0..values.len() as u32).map(|index| Delivery::new(completion.clone(), index, 1000)).collect();
         let completer = Completer::new(completion, &Arc::<Ledger>::default());
         let room = memory.try_take(size).unwrap().unwrap();
-        (Batch::new(writer, completer, room, Instant::now()), deliveries)
+        (Box::new(Batch::new(writer, completer, room, Instant::now())), deliveries)
     }
 
     fn records(bytes: Bytes) -> Vec<OwnedRecord> {

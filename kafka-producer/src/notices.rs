@@ -129,7 +129,7 @@ mod tests {
             seed: 1,
         });
         accumulator.open_topic(&"orders".into(), 1);
-        accumulator.topics()["orders"].slots()[0].clone()
+        accumulator.slot(&accumulator.topics()["orders"], 0).unwrap().clone()
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub(crate) struct Outbox {
     memory: Arc<Memory>,
     identity: Identity,
     /// By slot number; `None` for slots that were never used.
-    partitions: Vec<Option<Partition>>,
+    partitions: Vec<Option<Box<Partition>>>,
     /// By node: partitions that have something to send there. One may have lost its reason by the time it is looked at.
     ready: HashMap<NodeId, VecDeque<u32>>,
     /// Partitions with an open batch that waits for more records.
@@ -138,7 +138,7 @@ impl Outbox {
             self.partitions.resize_with(number + 1, || None);
         }
         let partition = self.partitions[number]
-            .get_or_insert_with(|| Partition::new(slot.clone(), self.settings.idempotent));
+            .get_or_insert_with(|| Box::new(Partition::new(slot.clone(), self.settings.idempotent)));
         let before = partition.waiting.len();
         partition.collect();
         let is_slow = self.compressor.as_ref().is_some_and(Compressor::is_slow);
@@ -239,11 +239,11 @@ impl Outbox {
             let Some(Some(partition)) = self.partitions.get_mut(number as usize) else { continue };
             if let Err(error) = partition.prepare_head(&self.identity, self.compressor.as_mut(), &self.memory)
             {
-                tracing::warn!(partition = %partition.id, %error, "a batch cannot be encoded");
+                tracing::warn!(partition = %partition.slot.id, %error, "a batch cannot be encoded");
                 self.consider(number, now);
                 continue;
             }
-            let length = partition.head_len(&self.identity) + PART_OVERHEAD + partition.id.topic.len();
+            let length = partition.head_len(&self.identity) + PART_OVERHEAD + partition.slot.id.topic.len();
             if size > 0 && size + length > self.settings.max_request_size {
                 partition.ready_at = Some(node);
                 self.ready.entry(node).or_default().push_front(number);
@@ -295,7 +295,7 @@ impl Outbox {
         match result {
             Ok(sealed) => partition.put_back(&batch, sealed, &self.memory),
             Err(error) => {
-                tracing::warn!(partition = %partition.id, %error, "a batch cannot be compressed");
+                tracing::warn!(partition = %partition.slot.id, %error, "a batch cannot be compressed");
                 partition.fail_batch(&batch, &error, &self.memory);
             }
         }
@@ -420,7 +420,8 @@ impl Outbox {
     pub(crate) fn close(&mut self, slots: &[Arc<Slot>], mut error: impl FnMut(Fate) -> Error) {
         let idempotent = self.settings.idempotent;
         let strangers = slots.iter().filter(|slot| !self.knows(slot));
-        let mut strangers: Vec<_> = strangers.map(|slot| Partition::new(slot.clone(), idempotent)).collect();
+        let mut strangers: Vec<_> =
+            strangers.map(|slot| Box::new(Partition::new(slot.clone(), idempotent))).collect();
         for partition in self.partitions.iter_mut().flatten().chain(&mut strangers) {
             partition.close(&self.memory, &mut error);
         }
@@ -433,7 +434,10 @@ impl Outbox {
     /// Whether everything of a slot was answered and nothing waits.
     #[cfg(test)]
     pub(crate) fn is_at_rest(&self, slot: u32) -> bool {
-        self.partitions.get(slot as usize).and_then(Option::as_ref).is_none_or(Partition::is_at_rest)
+        self.partitions
+            .get(slot as usize)
+            .and_then(Option::as_ref)
+            .is_none_or(|partition| partition.is_at_rest())
     }
 
     /// Puts a partition on the list of the node it has something for, and sets its timer.

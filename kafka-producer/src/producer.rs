@@ -454,7 +454,8 @@ impl Shared {
             self.config.partitioner.partition(&bytes, partitions)
         });
         let partition = chosen.unwrap_or_else(|| topic.sticky_partition());
-        let slot = topic.slot(partition).ok_or(Obstacle::Partition { partition, partitions })?;
+        let slot =
+            self.accumulator.slot(topic, partition).ok_or(Obstacle::Partition { partition, partitions })?;
         match self.accumulator.append(slot, record, size, room) {
             Ok(appended) => {
                 if chosen.is_none() {

@@ -544,8 +544,8 @@ fn learn_leader(
 }
 
 fn leader(metadata: &Metadata, slot: &Slot) -> (Option<NodeId>, TopicId) {
-    let topic = metadata.topic(&slot.topic);
-    let leader = topic.and_then(|topic| topic.partition(slot.partition)?.leader);
+    let topic = metadata.topic(&slot.id.topic);
+    let leader = topic.and_then(|topic| topic.partition(slot.id.partition)?.leader);
     (leader, topic.and_then(|topic| topic.id()).unwrap_or(TopicId::ZERO))
 }
 

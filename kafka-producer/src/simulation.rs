@@ -142,6 +142,10 @@ impl World {
         let codec = Compression::ALL[rng.usize(..Compression::ALL.len())];
         let compressor = (codec != Compression::None).then(|| Compressor::new(codec, None).unwrap());
         accumulator.open_topic(&"orders".into(), partitions);
+        // In order, so that a slot's number is its partition's.
+        for partition in 0..partitions {
+            accumulator.slot(&accumulator.topics()["orders"], partition as i32).unwrap();
+        }
         Self {
             outbox: Outbox::new(settings, compressor, accumulator.memory.clone(), rng.fork()),
             accumulator,
@@ -175,7 +179,7 @@ impl World {
             value[..4].copy_from_slice(&self.next_value.to_be_bytes());
             let record = Encoded { key: None, value: Some(&value), headers: &[], timestamp: None };
             let topics = self.accumulator.topics();
-            let slot = topics["orders"].slot(partition as i32).unwrap();
+            let slot = self.accumulator.slot(&topics["orders"], partition as i32).unwrap();
             match self.accumulator.append(slot, &record, record.size(), &mut None) {
                 Ok(appended) => {
                     self.deliveries.push((partition, self.next_value, appended.delivery));
@@ -199,7 +203,7 @@ impl World {
             let is_new = !self.outbox.knows(&slot);
             self.outbox.note(&slot, now);
             if is_new {
-                let leader = self.leaders[slot.partition as usize];
+                let leader = self.leaders[slot.id.partition as usize];
                 self.outbox.set_leader(&slot, Some(leader), TopicId::ZERO, now);
             }
         }
@@ -391,7 +395,7 @@ impl World {
 
     fn tell_leaders(&mut self, now: Instant) {
         for slot in self.accumulator.topics()["orders"].slots() {
-            let leader = self.leaders[slot.partition as usize];
+            let leader = self.leaders[slot.id.partition as usize];
             self.outbox.set_leader(slot, Some(leader), TopicId::ZERO, now);
         }
     }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kafka_client::{NodeId, TopicId, TopicPartition};
+use kafka_client::{NodeId, TopicId};
 use kafka_wire::compression::Compressor;
 use kafka_wire::record_batch::{BatchError, BatchWriter, SealedBatch};
 use tokio::time::Instant;
@@ -22,12 +22,11 @@ use crate::partitioner::Load;
 
 pub(super) struct Partition {
     pub(super) slot: Arc<Slot>,
-    pub(super) id: TopicPartition,
     pub(super) topic_id: TopicId,
     pub(super) leader: Option<NodeId>,
     /// Full or due, never sent under the present epoch.
-    pub(super) waiting: VecDeque<Batch>,
-    pub(super) pipeline: Pipeline<Batch>,
+    pub(super) waiting: VecDeque<Box<Batch>>,
+    pub(super) pipeline: Pipeline<Box<Batch>>,
     /// When the slot's open batch was opened, as far as known.
     pub(super) open_since: Option<Instant>,
     /// The open batch may be sent as it is, and takes records until it is.
@@ -76,7 +75,6 @@ pub(super) enum Head {
 impl Partition {
     pub(super) fn new(slot: Arc<Slot>, idempotent: bool) -> Self {
         Self {
-            id: TopicPartition { topic: slot.topic.clone(), partition: slot.partition },
             slot,
             topic_id: TopicId::ZERO,
             leader: None,
@@ -168,7 +166,7 @@ impl Partition {
             Next::Retry => self.pipeline.oldest(),
             _ => self.waiting.front(),
         };
-        batch.map_or(0, Batch::len)
+        batch.map_or(0, |batch| batch.len())
     }
 
     /// Hands out the next batch, stamped, to be sent to `node`.
@@ -186,9 +184,9 @@ impl Partition {
         self.unqueued = Some(sequence);
         Some(Part {
             slot,
-            topic: self.id.topic.clone(),
+            topic: self.slot.id.topic.clone(),
             topic_id: self.topic_id,
-            partition: self.id.partition,
+            partition: self.slot.id.partition,
             sequence,
             bytes,
         })
@@ -207,7 +205,7 @@ impl Partition {
         if answer != Answer::Written {
             let doubtful = matches!(answer, Answer::Unknown | Answer::GivenUp);
             let fate = if doubtful { Fate::PossiblyWritten } else { Fate::NotWritten };
-            batch.last_error = Some(verdict.error(&self.id, fate));
+            batch.last_error = Some(verdict.error(&self.slot.id, fate));
             if batch.attempts > retries {
                 answer = if doubtful { Answer::GivenUp } else { Answer::Refused };
             }
@@ -225,14 +223,14 @@ impl Partition {
                     self.failures = 0;
                     self.not_before = None;
                 }
-                batch.finish(verdict.outcome(&self.id, Fate::Written), memory);
+                batch.finish(verdict.outcome(&self.slot.id, Fate::Written), memory);
             }
             Step::Retry => {
                 self.failures += 1;
                 let at_once = verdict.retry_at_once && self.failures <= PROMPT;
                 retried = (!at_once).then_some(self.failures);
             }
-            Step::Fail(batch, fate) => batch.finish(verdict.outcome(&self.id, fate), memory),
+            Step::Fail(batch, fate) => batch.finish(verdict.outcome(&self.slot.id, fate), memory),
             Step::Nothing => {}
         }
         if self.is_at_rest() {
@@ -254,7 +252,7 @@ impl Partition {
     /// Starts over under a new epoch, with everything that may be stamped anew lined up again in its order.
     pub(super) fn restart(&mut self, identity: &mut Identity, memory: &Memory) {
         let mut again = Vec::new();
-        let id = &self.id;
+        let id = &self.slot.id;
         self.pipeline.restart(
             identity,
             |batch| again.push(batch),
@@ -264,7 +262,7 @@ impl Partition {
             },
         );
         tracing::debug!(
-            partition = %self.id,
+            partition = %self.slot.id,
             stamped_anew = again.len(),
             "the partition starts over under a new producer epoch"
         );
@@ -279,7 +277,7 @@ impl Partition {
         if self.open_since.is_some_and(is_expired) {
             self.seal();
         }
-        let id = self.id.clone();
+        let id = self.slot.id.clone();
         let timed_out = |batch: &mut Batch| ErrorKind::DeliveryTimedOut {
             partition: id.clone(),
             after: timeout,
@@ -303,10 +301,13 @@ impl Partition {
         why: impl Fn(&mut Batch) -> ErrorKind,
         memory: &Memory,
     ) {
-        self.pipeline.expire(&which, |batch, fate| {
-            let kind = why(batch);
-            batch.resolve(Outcome::Failed(Error::new(kind, fate)));
-        });
+        self.pipeline.expire(
+            |batch| which(batch),
+            |batch, fate| {
+                let kind = why(batch);
+                batch.resolve(Outcome::Failed(Error::new(kind, fate)));
+            },
+        );
         while let Some(mut batch) = self.waiting.pop_front_if(|batch| which(batch)) {
             let kind = why(&mut batch);
             batch.fail(kind, Fate::NotWritten, memory);
@@ -318,7 +319,7 @@ impl Partition {
 
     /// When something happens here without anybody doing anything.
     pub(super) fn next_timer(&self, timeout: Duration, now: Instant) -> Option<Instant> {
-        let oldest = self.pipeline.batches().next().or(self.waiting.front()).map(Batch::created);
+        let oldest = self.pipeline.batches().next().or(self.waiting.front()).map(|batch| batch.created());
         let expires = oldest.or(self.open_since).map(|created| created + timeout);
         let retry = self.not_before.filter(|at| *at > now);
         [expires, retry].into_iter().flatten().min()
@@ -343,11 +344,11 @@ impl Partition {
     pub(super) fn fail_batch(&mut self, batch: &Arc<BatchCompletion>, error: &BatchError, memory: &Memory) {
         let kind = || ErrorKind::InvalidRecord { reason: error.to_string() };
         let is_it = |known: &Batch| Arc::ptr_eq(known.completion(), batch);
-        if let Some(at) = self.waiting.iter().position(is_it) {
+        if let Some(at) = self.waiting.iter().position(|known| is_it(known)) {
             if let Some(batch) = self.waiting.remove(at) {
                 batch.fail(kind(), Fate::NotWritten, memory);
             }
-        } else if self.pipeline.oldest().is_some_and(is_it)
+        } else if self.pipeline.oldest().is_some_and(|known| is_it(known))
             && let Some(sent) = self.pipeline.retry()
         {
             // Half of a divided batch: it has its place in the order, which is given up here.
