@@ -1,14 +1,14 @@
-//! No client at all: what the drivers themselves cost (all modes but two), and what a raw socket does (`latency`, `start`).
+//! No client at all: what the drivers themselves cost (`produce`), and what a raw socket does (`latency`).
 
 use std::process::ExitCode;
 
-use driver::{Client, Mode, Options, Record, Result, Table, Tally};
+use driver::{Client, Error, Mode, Options, Record, Result, Tally};
 
 mod raw;
 
 fn main() -> ExitCode {
     driver::main(|options| match options.mode {
-        Mode::Latency | Mode::Start => raw::run(options),
+        Mode::Latency => raw::run(options),
         _ => driver::run::<Empty>(options),
     })
 }
@@ -17,12 +17,12 @@ fn version() -> String {
     "no client".into()
 }
 
-/// Takes every record and does nothing with it; has every record without reading.
+/// Takes every record and does nothing with it.
 struct Empty;
 
 impl Client for Empty {
     type Producer = Sending;
-    type Consumer = Reading;
+    type Consumer = Nothing;
 
     fn version() -> String {
         version()
@@ -32,12 +32,16 @@ impl Client for Empty {
         Ok(Sending)
     }
 
-    async fn consumer(options: &Options) -> Result<Reading> {
-        Ok(Reading {
-            table: Table::new(options.size, options.key),
-            partitions: options.partitions,
-            passes: 0,
-        })
+    async fn consumer(_: &Options) -> Result<Nothing> {
+        Err(Error::unsupported("there is nothing to read without a client"))
+    }
+}
+
+enum Nothing {}
+
+impl driver::Consumer for Nothing {
+    async fn next(&mut self, _: &mut Tally) -> Result<()> {
+        match *self {}
     }
 }
 
@@ -61,30 +65,6 @@ impl driver::Producer for Sending {
     }
 
     async fn flush(&self) -> Result<()> {
-        Ok(())
-    }
-}
-
-struct Reading {
-    table: Table,
-    partitions: i32,
-    passes: i64,
-}
-
-impl driver::Consumer for Reading {
-    /// Each call is a pass of the table, as a piece of one partition.
-    async fn next(&mut self, tally: &mut Tally) -> Result<()> {
-        let records = self.table.records();
-        let piece = self.passes / i64::from(self.partitions) * i64::try_from(records.len())?;
-        let partition = i32::try_from(self.passes % i64::from(self.partitions))?;
-        for (offset, record) in (piece..).zip(records) {
-            if tally.is_full() {
-                break;
-            }
-            tally.record(partition, offset, Some(&*record.key), Some(&*record.value));
-        }
-        self.passes += 1;
-        tokio::task::yield_now().await;
         Ok(())
     }
 }

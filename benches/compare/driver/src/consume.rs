@@ -1,13 +1,14 @@
 //! Reading a topic from its beginning: a warm-up, then the window.
 
 use std::pin::pin;
+use std::time::Duration;
 
 use futures_util::future::{Either, select};
 
 use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::report::Report;
-use crate::usage::Reading;
+use crate::usage::{Reading, Used};
 use crate::{Client, Consumer};
 
 /// What was read, and whether it was all there and in order.
@@ -62,45 +63,64 @@ impl Tally {
     }
 }
 
-/// Where a window begins.
-struct Start {
-    reading: Reading,
-    records: u64,
-    bytes: u64,
-}
-
 pub(crate) async fn run<C: Client>(options: &Options) -> Result<Report> {
-    let all = if options.records == 0 { u64::MAX } else { options.records };
-    let mut tally = Tally::new(options.partitions, all);
-    let mut consumer = C::consumer(options).await?;
-    let mut warmup_end = pin!(tokio::time::sleep(options.warmup));
-    while tally.records < all / 10 {
-        match select(&mut warmup_end, pin!(consumer.next(&mut tally))).await {
-            Either::Left(_) => break,
-            Either::Right((read, _)) => read?,
-        }
-    }
-    let start = Start { reading: Reading::now()?, records: tally.records, bytes: tally.bytes };
-    let mut end = pin!(tokio::time::sleep(options.seconds));
-    while !tally.is_full() {
-        let next = pin!(consumer.next(&mut tally));
-        if options.records != 0 {
-            next.await?;
-            continue;
-        }
-        match select(&mut end, next).await {
-            Either::Left(_) => break,
-            Either::Right((read, _)) => read?,
-        }
-    }
-    let used = start.reading.used()?;
+    let (tally, before, used) =
+        if options.records == 0 { endless::<C>(options).await? } else { prefilled::<C>(options).await? };
     if std::hint::black_box(tally.first_bytes) == 0 && tally.bytes > 0 {
         return Err(Error::failed("no value has a byte that is not null"));
     }
     let mut report = Report::new(options, C::version(), used)?;
-    report.records = tally.records - start.records;
-    report.bytes = tally.bytes - start.bytes;
+    report.records = tally.records - before.records;
+    report.bytes = tally.bytes - before.bytes;
     report.errors = tally.misplaced;
     report.acked_total = tally.records;
     Ok(report)
+}
+
+/// What was read before the window.
+#[derive(Default)]
+struct Before {
+    records: u64,
+    bytes: u64,
+}
+
+/// Reads while there is time, the warm-up and the window with one consumer.
+async fn endless<C: Client>(options: &Options) -> Result<(Tally, Before, Used)> {
+    let mut tally = Tally::new(options.partitions, u64::MAX);
+    let mut consumer = C::consumer(options).await?;
+    read_for(options.warmup, &mut consumer, &mut tally).await?;
+    let before = Before { records: tally.records, bytes: tally.bytes };
+    let start = Reading::now()?;
+    read_for(options.seconds, &mut consumer, &mut tally).await?;
+    let used = start.used()?;
+    Ok((tally, before, used))
+}
+
+/// Reads a topic to its end. What a consumer fetches ahead of its reader must not be had for nothing, so the window's
+/// consumer is made in the window.
+async fn prefilled<C: Client>(options: &Options) -> Result<(Tally, Before, Used)> {
+    let mut tally = Tally::new(options.partitions, options.records / 10);
+    let mut consumer = C::consumer(options).await?;
+    read_for(options.warmup, &mut consumer, &mut tally).await?;
+    consumer.close().await?;
+    let mut tally = Tally::new(options.partitions, options.records);
+    let start = Reading::now()?;
+    let mut consumer = C::consumer(options).await?;
+    while !tally.is_full() {
+        consumer.next(&mut tally).await?;
+    }
+    let used = start.used()?;
+    Ok((tally, Before::default(), used))
+}
+
+/// Reads until the time is over or there is nothing more.
+async fn read_for<C: Consumer>(time: Duration, consumer: &mut C, tally: &mut Tally) -> Result<()> {
+    let mut end = pin!(tokio::time::sleep(time));
+    while !tally.is_full() {
+        match select(&mut end, pin!(consumer.next(tally))).await {
+            Either::Left(_) => break,
+            Either::Right((read, _)) => read?,
+        }
+    }
+    Ok(())
 }

@@ -34,7 +34,7 @@ impl Latencies {
     /// None in fact.
     pub fn new() -> Result<Self> {
         Ok(Self {
-            histogram: Histogram::new_with_bounds(1, 120_000_000_000, 3)?,
+            histogram: Histogram::new_with_bounds(1000, 120_000_000_000, 2)?,
             outcomes: Outcomes::default(),
         })
     }

@@ -20,10 +20,9 @@ mod usage;
 pub use consume::Tally;
 pub use error::{Error, Result};
 pub use latency::Latencies;
-pub use options::{Codec, Mode, Options, Settings};
+pub use options::{BUFFER_BYTES, Codec, Mode, Options, Settings};
 pub use produce::{BURSTS, RoundRobin};
 pub use report::{Latency, Memory, Outcomes, Report};
-pub use single::since_epoch_us;
 pub use table::{RECORDS, Record, Table};
 pub use ticks::{Ticks, due, now_ns};
 pub use usage::{Reading, Used};
@@ -78,6 +77,11 @@ pub trait Producer: Clone + Send + Sync + 'static {
     /// Has everything sent without waiting for more.
     fn flush(&self) -> impl Future<Output = Result<()>> + Send;
 
+    /// How many requests were sent so far, for clients that count them.
+    fn requests(&self) -> Option<u64> {
+        None
+    }
+
     /// Records that failed although their acknowledgements said otherwise, up to the last flush: for clients that tell
     /// fates by callbacks.
     fn failed_later(&self) -> u64 {
@@ -90,6 +94,14 @@ pub trait Consumer {
     /// Hands some records to `tally`, about as many as come in one piece: the clock is looked at only between calls.
     /// Dropped while it waits, it must have handed over every record that it took.
     fn next(&mut self, tally: &mut Tally) -> impl Future<Output = Result<()>>;
+
+    /// Ends it with everything it does in the background; for most, dropping it does.
+    fn close(self) -> impl Future<Output = Result<()>>
+    where
+        Self: Sized,
+    {
+        std::future::ready(Ok(()))
+    }
 }
 
 /// A driver's main function: reads the command line, runs, prints the line of results.

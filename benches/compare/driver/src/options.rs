@@ -44,6 +44,9 @@ pub enum Codec {
     Zstd,
 }
 
+/// What may be buffered with [`Settings::Equal`], in bytes of records: the default of Java and most others.
+pub const BUFFER_BYTES: usize = 32 << 20;
+
 /// What the harness asks for.
 #[derive(Clone, Debug)]
 pub struct Options {

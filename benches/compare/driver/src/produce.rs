@@ -164,9 +164,11 @@ pub(crate) async fn run<C: Client>(options: &Options) -> Result<Report> {
     });
     let lanes = together(lanes.collect(), options.warmup).await?;
     let before = total(&lanes);
+    let requests_before = producer.requests();
     let start = Reading::now()?;
     let lanes = together(lanes, options.seconds).await?;
     let used = start.used()?;
+    let requests = producer.requests().zip(requests_before).map(|(after, before)| after - before);
     let mut after = total(&lanes);
     let failed_later = producer.failed_later();
     after.acked -= failed_later;
@@ -175,6 +177,7 @@ pub(crate) async fn run<C: Client>(options: &Options) -> Result<Report> {
     report.records = after.acked.saturating_sub(before.acked);
     report.bytes = table.bytes(report.records);
     report.errors = after.failed;
+    report.requests = requests;
     report.acked_total = after.acked;
     Ok(report)
 }

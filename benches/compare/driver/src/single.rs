@@ -7,7 +7,7 @@ use crate::options::Options;
 use crate::produce::RoundRobin;
 use crate::report::{Memory, Outcomes, Report};
 use crate::table::Table;
-use crate::usage::{Reading, rss_and_pss_kib};
+use crate::usage::{Reading, rss_kib};
 use crate::{Client, Producer};
 
 /// How long a client idles before its memory is read.
@@ -15,27 +15,18 @@ const IDLE: Duration = Duration::from_secs(2);
 
 pub(crate) async fn start<C: Client>(options: &Options) -> Result<Report> {
     let begin = Reading::now()?;
-    let table = Table::new(options.size, options.key);
+    let table = Table::single(options.size, options.key);
     let producer = C::producer(options).await?;
     let mut partitions = RoundRobin::new(options);
     let record = table.records().first().ok_or_else(|| Error::failed("an empty table"))?;
     P::<C>::settle(producer.enqueue(record, partitions.take()).await?).await?;
-    let first_ack_us = since_epoch_us(options)?;
-    let mut report = Report::new(options, C::version(), begin.used()?)?;
-    report.first_ack_us = Some(first_ack_us);
-    (report.records, report.acked_total, report.bytes) = (1, 1, table.bytes(1));
-    Ok(report)
-}
-
-/// From the start of the process, as the harness has told it, to now.
-///
-/// # Errors
-/// No `--epoch-ns`, or one in the future.
-pub fn since_epoch_us(options: &Options) -> Result<u64> {
     let started = options.epoch_ns.ok_or_else(|| Error::failed("start needs --epoch-ns"))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos();
     let elapsed = now.checked_sub(started).ok_or_else(|| Error::failed("--epoch-ns is in the future"))?;
-    Ok(u64::try_from(elapsed / 1000)?)
+    let mut report = Report::new(options, C::version(), begin.used()?)?;
+    report.first_ack_us = Some(u64::try_from(elapsed / 1000)?);
+    (report.records, report.acked_total, report.bytes) = (1, 1, table.bytes(1));
+    Ok(report)
 }
 
 /// A first record makes the client know the topic, in whatever way it learns about topics.
@@ -46,19 +37,19 @@ pub(crate) async fn memory<C: Client>(options: &Options) -> Result<Report> {
     let mut outcomes = Outcomes::default();
     let mut records = table.records().iter().cycle();
     let mut acks = Vec::new();
-    let mut memory = Memory { idle_rss_kib: 0, idle_pss_kib: 0, written_rss_kib: 0, written_pss_kib: 0 };
+    let mut memory = Memory { idle_rss_kib: 0, written_rss_kib: 0 };
     for partition in 0..options.partitions {
         let Some(record) = records.next() else { break };
         acks.push(producer.enqueue(record, Some(partition)).await?);
         if partition == 0 {
             settle_all::<C>(&producer, &mut acks, &mut outcomes).await?;
             tokio::time::sleep(IDLE).await;
-            (memory.idle_rss_kib, memory.idle_pss_kib) = rss_and_pss_kib()?;
+            memory.idle_rss_kib = rss_kib()?;
         }
     }
     settle_all::<C>(&producer, &mut acks, &mut outcomes).await?;
     tokio::time::sleep(IDLE).await;
-    (memory.written_rss_kib, memory.written_pss_kib) = rss_and_pss_kib()?;
+    memory.written_rss_kib = rss_kib()?;
     let mut report = Report::new(options, C::version(), begin.used()?)?;
     (report.records, report.acked_total) = (outcomes.acked, outcomes.acked);
     report.errors = outcomes.failed;

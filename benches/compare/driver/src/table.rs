@@ -4,6 +4,8 @@ use bytes::Bytes;
 
 /// How many records the table has.
 pub const RECORDS: usize = 1024;
+/// What its values are made from.
+const SEED: u64 = 6;
 
 /// A record to be produced.
 #[derive(Debug)]
@@ -19,10 +21,19 @@ pub struct Record {
 pub struct Table(&'static [Record]);
 
 impl Table {
-    /// Values of `size` bytes of JSON-like text and keys of `key` bytes, the same in every run.
+    /// Values of `size` bytes of JSON-like text and keys of `key` bytes, the same in every run and in every language.
     pub fn new(size: usize, key: usize) -> Self {
-        let mut random = fastrand::Rng::with_seed(6);
-        let records: Vec<Record> = (0..RECORDS)
+        Self::of(RECORDS, size, key)
+    }
+
+    /// The first record alone, for runs that must not wait for a thousand.
+    pub fn single(size: usize, key: usize) -> Self {
+        Self::of(1, size, key)
+    }
+
+    fn of(count: usize, size: usize, key: usize) -> Self {
+        let mut random = SplitMix(SEED);
+        let records: Vec<Record> = (0..count)
             .map(|index| Record {
                 key: leak(format!("{index:0key$}").into_bytes().split_off(index_digits(index, key))),
                 value: leak(value(size, index, &mut random)),
@@ -52,17 +63,17 @@ fn leak(bytes: Vec<u8>) -> Bytes {
 }
 
 /// Text as applications write it: names repeat, half of the characters are new.
-fn value(size: usize, index: usize, random: &mut fastrand::Rng) -> Vec<u8> {
+fn value(size: usize, index: usize, random: &mut SplitMix) -> Vec<u8> {
     const NAMES: [&str; 6] = ["orderId", "customer", "status", "amount", "createdAt", "warehouse"];
     const STATES: [&str; 4] = ["created", "shipped", "delivered", "cancelled"];
     let mut text = format!("{{\"id\":{index}");
     while text.len() < size {
-        let name = NAMES[random.usize(..NAMES.len())];
-        text += &match random.u8(..4) {
-            0 => format!(",\"{name}\":{}", random.u32(..1_000_000)),
-            1 => format!(",\"{name}\":\"{}\"", STATES[random.usize(..STATES.len())]),
-            2 => format!(",\"{name}\":\"{:08x}\"", random.u32(..)),
-            _ => format!(",\"{name}\":{{\"total\":{}.{:02}}}", random.u16(..1000), random.u8(..100)),
+        let name = NAMES[random.below(6) as usize];
+        text += &match random.below(4) {
+            0 => format!(",\"{name}\":{}", random.below(1_000_000)),
+            1 => format!(",\"{name}\":\"{}\"", STATES[random.below(4) as usize]),
+            2 => format!(",\"{name}\":\"{:08x}\"", random.next() >> 32),
+            _ => format!(",\"{name}\":{{\"total\":{}.{:02}}}", random.below(1000), random.below(100)),
         };
     }
     text.truncate(size);
@@ -70,6 +81,23 @@ fn value(size: usize, index: usize, random: &mut fastrand::Rng) -> Vec<u8> {
         text.replace_range(size - 1.., "}");
     }
     text.into_bytes()
+}
+
+/// splitmix64: short enough to be the same in every language.
+struct SplitMix(u64);
+
+impl SplitMix {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^ (bits >> 31)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        (self.next() >> 33) % bound
+    }
 }
 
 #[cfg(test)]
@@ -88,6 +116,18 @@ mod tests {
         assert!(
             Table::new(0, 0).records().iter().all(|record| record.key.is_empty() && record.value.is_empty())
         );
+    }
+
+    #[test]
+    fn the_records_are_those_of_the_other_languages() {
+        for (size, checksum) in
+            [(10, 0x37da_857a_4646_41ab), (100, 0x1f34_7cc9_9d82_d5df), (1024, 0xc0cf_b3c0_187b_0a3f_u64)]
+        {
+            let records = Table::new(size, 16).records().iter();
+            let bytes = records.flat_map(|record| record.key.iter().chain(&record.value));
+            let fnv = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+            assert_eq!(bytes.fold(0xcbf2_9ce4_8422_2325, fnv), checksum, "{size} bytes");
+        }
     }
 
     #[test]

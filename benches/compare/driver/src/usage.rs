@@ -26,8 +26,6 @@ pub struct Used {
     pub cpu_sys_s: f64,
     /// How often a thread went to sleep.
     pub voluntary_switches: i64,
-    /// How often a thread was put off the core.
-    pub involuntary_switches: i64,
 }
 
 impl Reading {
@@ -52,7 +50,6 @@ impl Reading {
             cpu_user_s: seconds(then.user_time(), usage.user_time()),
             cpu_sys_s: seconds(then.system_time(), usage.system_time()),
             voluntary_switches: usage.voluntary_context_switches() - then.voluntary_context_switches(),
-            involuntary_switches: usage.involuntary_context_switches() - then.involuntary_context_switches(),
         })
     }
 }
@@ -65,12 +62,12 @@ pub fn peak_rss_kib() -> Result<u64> {
     kib("/proc/self/status", "VmHWM:")
 }
 
-/// The resident set and its proportional part, in KiB.
+/// The resident set in KiB.
 ///
 /// # Errors
-/// A procfs that lacks them.
-pub fn rss_and_pss_kib() -> Result<(u64, u64)> {
-    Ok((kib("/proc/self/smaps_rollup", "Rss:")?, kib("/proc/self/smaps_rollup", "Pss:")?))
+/// A procfs that lacks it.
+pub fn rss_kib() -> Result<u64> {
+    kib("/proc/self/smaps_rollup", "Rss:")
 }
 
 fn kib(file: &str, name: &str) -> Result<u64> {

@@ -8,6 +8,9 @@ const BATCHES: [u32; 2] = [16 * 1024, 1024 * 1024];
 /// The rate at which everyone is compared where it must be the same, records in a second.
 const EQUAL_RATE: u64 = 100_000;
 
+/// The shortest window of a latency scenario.
+const LATENCY_SECONDS: f64 = 3.0;
+
 /// How long and how often everything is measured, unless the command line says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Effort {
@@ -28,6 +31,11 @@ impl Effort {
             (false, true) => (if once { self.rounds.min(4) } else { self.rounds }, self.seconds, 0.5, 8.0),
             // Two measured rounds show the order of things; what a goal rests on is measured thoroughly above.
             (false, false) => (self.rounds.min(3), self.seconds * 0.4, 0.2, 3.0),
+        };
+        // The 99.9th percentile of a short window would be a single tick.
+        let seconds = match (scenario.mode, self.quick) {
+            (Mode::Latency, false) => seconds.max(LATENCY_SECONDS),
+            _ => seconds,
         };
         Scenario { rounds, seconds, warmup, slow_warmup, ..scenario }
     }
@@ -100,7 +108,8 @@ fn goals() -> Vec<Scenario> {
         latency("latency-linger-5", 5_000),
         Scenario { rate: Rate::Fixed(20_000), ..latency("latency-linger-0-20k", 0) },
         Scenario { partitions: 10_000, ..goal("memory", Mode::Memory, BrokerKind::Bundled) },
-        Scenario { partitions: 1, ..goal("start", Mode::Start, BrokerKind::Bundled) },
+        // Without linger: how soon a client could send is the question.
+        Scenario { partitions: 1, linger_us: 0, ..goal("start", Mode::Start, BrokerKind::Bundled) },
     ]
 }
 

@@ -10,7 +10,7 @@ use confluent_kafka::common::serialization::{ByteArraySerializer, BytesDeseriali
 use confluent_kafka::common::{KafkaFuture, TopicPartition};
 use confluent_kafka::consumer::{Consumer, ConsumerConfig, KafkaConsumer};
 use confluent_kafka::producer::{KafkaProducer, Producer, ProducerConfig, ProducerRecord, RecordMetadata};
-use driver::{Client, Options, Record, Result, Tally};
+use driver::{BUFFER_BYTES, Client, Options, Record, Result, Tally};
 
 fn main() -> ExitCode {
     driver::main(driver::run::<Confluent>)
@@ -48,6 +48,7 @@ impl Client for Confluent {
                 .with("enable.idempotence", true)
                 .with("linger.ms", options.linger.as_millis())
                 .with("batch.size", options.batch_bytes)
+                .with("buffer.memory", BUFFER_BYTES)
                 .with("max.in.flight.requests.per.connection", options.in_flight);
         }
         let config = ProducerConfig::new(&properties.0)?;
@@ -122,5 +123,9 @@ impl driver::Consumer for Reading {
             );
         }
         Ok(())
+    }
+
+    async fn close(mut self) -> Result<()> {
+        Ok(self.0.close().await?)
     }
 }

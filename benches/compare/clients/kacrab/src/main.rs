@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use driver::{Client, Options, Record, Result, Tally};
+use driver::{BUFFER_BYTES, Client, Options, Record, Result, Tally};
 use kacrab::common::TopicPartition;
 use kacrab::consumer::Consumer;
 use kacrab::producer::{Producer, ProducerRecord, SendFuture};
@@ -34,6 +34,7 @@ impl Client for Kacrab {
                 .set("enable.idempotence", "true")
                 .set("linger.ms", options.linger.as_millis().to_string())
                 .set("batch.size", options.batch_bytes.to_string())
+                .set("buffer.memory", BUFFER_BYTES.to_string())
                 .set("max.in.flight.requests.per.connection", options.in_flight.to_string());
         }
         Ok(Sending { producer: Arc::new(builder.build().await?), topic: options.topic.as_str().into() })
@@ -99,6 +100,11 @@ impl driver::Consumer for Reading {
         for record in &self.0.poll(Duration::from_secs(1)).await? {
             tally.record(record.partition, record.offset, record.key.as_deref(), record.value.as_deref());
         }
+        Ok(())
+    }
+
+    async fn close(self) -> Result<()> {
+        self.0.close().await;
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use driver::{Client, Codec, Options, Result, Tally};
+use driver::{BUFFER_BYTES, Client, Codec, Options, Result, Tally};
 use krafka::consumer::{AutoOffsetReset, Consumer};
 use krafka::producer::{Acks, DeliveryHandle, Producer};
 use krafka::{Compression, Kafka, Record};
@@ -38,7 +38,8 @@ impl Client for Krafka {
                 .acks(Acks::All)
                 .idempotent(true)
                 .linger(options.linger)
-                .batch_size(options.batch_bytes);
+                .batch_size(options.batch_bytes)
+                .buffer_memory(BUFFER_BYTES);
         }
         Ok(Sending { producer: Arc::new(builder.build().await?), topic: options.topic.as_str().into() })
     }
@@ -101,5 +102,9 @@ impl driver::Consumer for Reading {
             tally.record(record.partition, record.offset, record.key.as_deref(), record.value.as_deref());
         }
         Ok(())
+    }
+
+    async fn close(self) -> Result<()> {
+        Ok(self.0.close().await?)
     }
 }

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use driver::{Client, Codec, Options, Record, Result, Tally};
-use kafka_client::{Offset, TopicPartition};
+use driver::{BUFFER_BYTES, Client, Codec, Options, Record, Result, Tally};
+use kafka_client::{Api, Offset, TopicPartition};
 use kafka_consumer::Consumer;
 use kafka_producer::{Compression, Delivery, Producer, ProducerRecord, Topic};
 
@@ -33,11 +33,12 @@ impl Client for Ours {
             builder = builder
                 .linger(options.linger)
                 .batch_size(options.batch_bytes)
-                .max_in_flight(options.in_flight);
+                .max_in_flight(options.in_flight)
+                .buffer_memory(BUFFER_BYTES);
         }
         let producer = builder.build().await?;
         let topic = producer.topic(&options.topic).await?;
-        Ok(Sending { producer, topic })
+        Ok(Sending { client, producer, topic })
     }
 
     async fn consumer(options: &Options) -> Result<Reading> {
@@ -51,6 +52,7 @@ impl Client for Ours {
 
 #[derive(Clone)]
 struct Sending {
+    client: kafka_client::Client,
     producer: Producer,
     topic: Topic,
 }
@@ -94,6 +96,11 @@ impl driver::Producer for Sending {
     async fn flush(&self) -> Result<()> {
         self.producer.flush().await;
         Ok(())
+    }
+
+    fn requests(&self) -> Option<u64> {
+        let metrics = self.client.metrics();
+        Some(metrics.request(Api::Produce).map_or(0, |produce| produce.answered + produce.failed))
     }
 }
 

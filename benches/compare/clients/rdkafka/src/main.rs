@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use driver::Options;
+use driver::{BUFFER_BYTES, Options};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::util::get_rdkafka_version;
 use rdkafka::{ClientConfig, Offset};
@@ -33,6 +33,10 @@ fn producer_config(options: &Options) -> ClientConfig {
             .set("batch.size", options.batch_bytes.to_string())
             // Only bytes shall bound a batch, as with the other clients; 10,000 messages would too.
             .set("batch.num.messages", "1000000")
+            .set("queue.buffering.max.messages", "10000000")
+            .set("queue.buffering.max.kbytes", (BUFFER_BYTES / 1024).to_string())
+            // The largest batch too, which by default is smaller than what the broker takes.
+            .set("message.max.bytes", "1048588")
             .set("max.in.flight", options.in_flight.to_string());
     }
     config
