@@ -53,7 +53,7 @@ func (l *lane) send(promise func(*kgo.Record, error)) {
 	l.fresh = l.fresh[1:]
 	record.Key, record.Value, record.Partition = l.table.keys[l.next], l.table.values[l.next], l.partition
 	l.step()
-	if l.next++; l.next == tableRecords {
+	if l.next++; l.next == len(l.table.keys) {
 		l.next = 0
 		// Lest a partition gets the same few records in each pass of the table.
 		l.step()
@@ -101,7 +101,7 @@ func produce(o *options) (*report, error) {
 	if o.rate != 0 && o.rate < o.tasks {
 		return nil, errors.New("a rate below one record a second for each task")
 	}
-	table, outcomes := newTable(o.size, o.key), &outcomes{}
+	table, outcomes := newTable(o.size, o.key, tableRecords), &outcomes{}
 	lanes := make([]*lane, o.tasks)
 	for task := range lanes {
 		lanes[task] = &lane{client: client, table: table, partitions: int32(o.partitions), rate: o.rate / o.tasks}
@@ -159,7 +159,7 @@ func latency(o *options) (*report, error) {
 	if err != nil {
 		return nil, err
 	}
-	table, outcomes := newTable(o.size, o.key), &outcomes{}
+	table, outcomes := newTable(o.size, o.key, tableRecords), &outcomes{}
 	lane := &lane{client: client, table: table, partitions: int32(o.partitions), rate: o.rate}
 	phase := func(during time.Duration) (*histogram, error) {
 		histogram := newHistogram()

@@ -24,7 +24,7 @@ func start(o *options) (*report, error) {
 	if err != nil {
 		return nil, err
 	}
-	table, outcomes := newTable(o.size, o.key), &outcomes{}
+	table, outcomes := newTable(o.size, o.key, tableRecords), &outcomes{}
 	err = client.ProduceSync(context.Background(), &kgo.Record{Key: table.keys[0], Value: table.values[0]}).FirstErr()
 	firstAckUs := (time.Now().UnixNano() - o.epochNs) / 1000
 	if err != nil {
@@ -49,7 +49,7 @@ func memory(o *options) (*report, error) {
 	if err != nil {
 		return nil, err
 	}
-	table, outcomes, use := newTable(o.size, o.key), &outcomes{}, &memoryUse{}
+	table, outcomes, use := newTable(o.size, o.key, tableRecords), &outcomes{}, &memoryUse{}
 	lane := &lane{client: client, table: table, partitions: int32(o.partitions)}
 	for partition := range o.partitions {
 		lane.partition = int32(partition)

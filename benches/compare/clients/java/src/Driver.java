@@ -42,13 +42,13 @@ final class Driver {
         return new KafkaProducer<>(options.producer());
     }
 
-    private Table table() {
-        return new Table((int) options.number("size"), (int) options.number("key"));
+    private Table table(int records) {
+        return new Table((int) options.number("size"), (int) options.number("key"), records);
     }
 
     private Report produce() throws InterruptedException {
         KafkaProducer<byte[], byte[]> producer = producer();
-        Table table = table();
+        Table table = table(Table.RECORDS);
         Outcomes outcomes = new Outcomes();
         long tasks = Math.max(1, options.number("tasks"));
         long rate = options.number("rate");
@@ -104,7 +104,7 @@ final class Driver {
             throw new IllegalArgumentException("latency needs a --rate");
         }
         KafkaProducer<byte[], byte[]> producer = producer();
-        Table table = table();
+        Table table = table(Table.RECORDS);
         Outcomes outcomes = new Outcomes();
         Lane lane = new Lane(options, producer, table, rate);
         lane.keepRate(options.nanos("warmup"), Lane.MOMENTS, outcomes::dueAt);
@@ -127,7 +127,7 @@ final class Driver {
         Usage start = Usage.now();
         long spawned = options.number("epoch-ns");
         KafkaProducer<byte[], byte[]> producer = producer();
-        Table table = table();
+        Table table = table(Table.RECORDS);
         Outcomes outcomes = new Outcomes();
         new Lane(options, producer, table, 0).send(outcomes);
         producer.flush();
@@ -142,7 +142,7 @@ final class Driver {
     private Report memory() throws InterruptedException {
         Usage start = Usage.now();
         KafkaProducer<byte[], byte[]> producer = producer();
-        Table table = table();
+        Table table = table(Table.RECORDS);
         Outcomes outcomes = new Outcomes();
         Lane lane = new Lane(options, producer, table, 0);
         String idle = "";

@@ -34,7 +34,7 @@ final class Lane {
         if (!choosesPartition) {
             to = partition;
             step();
-            if (next + 1 == Table.RECORDS) {
+            if (next + 1 == table.keys.length) {
                 // Lest a partition gets the same few records in each pass of the table.
                 step();
             }
@@ -49,7 +49,7 @@ final class Lane {
     /** Sends the next record to this partition. */
     void send(Integer to, Callback callback) {
         producer.send(new ProducerRecord<>(topic, to, table.keys[next], table.values[next]), callback);
-        next = next + 1 < Table.RECORDS ? next + 1 : 0;
+        next = next + 1 < table.keys.length ? next + 1 : 0;
     }
 
     /** Sends as fast as the client takes records, and looks at the clock once for each pass of the table. */

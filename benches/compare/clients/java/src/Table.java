@@ -1,27 +1,29 @@
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
-import java.util.Locale;
-import java.util.SplittableRandom;
+import java.util.HexFormat;
 
-/** The records that are produced: built once, cycled through. The text is like that of the Rust drivers. */
+/** The records that are produced: built once, cycled through. Byte for byte those of the drivers in other languages. */
 final class Table {
     static final int RECORDS = 1024;
 
     private static final String[] NAMES = {"orderId", "customer", "status", "amount", "createdAt", "warehouse"};
     private static final String[] STATES = {"created", "shipped", "delivered", "cancelled"};
 
-    final byte[][] keys = new byte[RECORDS][];
-    final byte[][] values = new byte[RECORDS][];
+    final byte[][] keys;
+    final byte[][] values;
 
-    Table(int size, int key) {
-        SplittableRandom random = new SplittableRandom(6);
-        for (int index = 0; index < RECORDS; index++) {
+    /** The first of the records, all of which have keys and values of these sizes. */
+    Table(int size, int key, int records) {
+        keys = new byte[records][];
+        values = new byte[records][];
+        SplitMix random = new SplitMix();
+        for (int index = 0; index < records; index++) {
             keys[index] = key(key, index);
             values[index] = value(size, index, random);
         }
     }
 
-    /** Bytes of keys and values of so many records. All have the same size. */
+    /** Bytes of keys and values of so many records. */
     long bytes(long records) {
         return (keys[0].length + values[0].length) * records;
     }
@@ -36,16 +38,19 @@ final class Table {
     }
 
     /** Text as applications write it: names repeat, half of the characters are new. */
-    private static byte[] value(int size, int index, SplittableRandom random) {
+    private static byte[] value(int size, int index, SplitMix random) {
         StringBuilder text = new StringBuilder("{\"id\":").append(index);
         while (text.length() < size) {
-            text.append(",\"").append(NAMES[random.nextInt(NAMES.length)]).append("\":");
-            switch (random.nextInt(4)) {
-                case 0 -> text.append(random.nextInt(1_000_000));
-                case 1 -> text.append('"').append(STATES[random.nextInt(STATES.length)]).append('"');
-                case 2 -> text.append(String.format(Locale.ROOT, "\"%012x\"", random.nextLong(1L << 48)));
-                default -> text.append(
-                    String.format(Locale.ROOT, "{\"total\":%d.%02d}", random.nextInt(1000), random.nextInt(100)));
+            text.append(",\"").append(NAMES[random.below(NAMES.length)]).append("\":");
+            switch (random.below(4)) {
+                case 0 -> text.append(random.below(1_000_000));
+                case 1 -> text.append('"').append(STATES[random.below(STATES.length)]).append('"');
+                case 2 -> text.append('"').append(HexFormat.of().toHexDigits((int) (random.next() >>> 32))).append('"');
+                default -> {
+                    text.append("{\"total\":").append(random.below(1000)).append('.');
+                    int cents = random.below(100);
+                    text.append(cents / 10).append(cents % 10).append('}');
+                }
             }
         }
         text.setLength(size);
@@ -53,5 +58,22 @@ final class Table {
             text.setCharAt(size - 1, '}');
         }
         return text.toString().getBytes(StandardCharsets.US_ASCII);
+    }
+
+    /** splitmix64, which is quick to write in every language. */
+    private static final class SplitMix {
+        private long state = 6;
+
+        long next() {
+            state += 0x9e3779b97f4a7c15L;
+            long z = state;
+            z = (z ^ z >>> 30) * 0xbf58476d1ce4e5b9L;
+            z = (z ^ z >>> 27) * 0x94d049bb133111ebL;
+            return z ^ z >>> 31;
+        }
+
+        int below(int bound) {
+            return (int) ((next() >>> 33) % bound);
+        }
     }
 }
