@@ -12,13 +12,14 @@ type histogram struct {
 	max    int64
 }
 
-type quantiles struct {
-	P50   float64 `json:"p50"`
-	P90   float64 `json:"p90"`
-	P99   float64 `json:"p99"`
-	P999  float64 `json:"p999"`
-	Max   float64 `json:"max"`
-	Count int64   `json:"count"`
+// What a report says of a histogram, in µs.
+type latencies struct {
+	P50       float64      `json:"p50"`
+	P99       float64      `json:"p99"`
+	P999      float64      `json:"p999"`
+	Max       float64      `json:"max"`
+	Count     int64        `json:"count"`
+	Histogram [][2]float64 `json:"histogram"`
 }
 
 func newHistogram() *histogram {
@@ -33,21 +34,32 @@ func (h *histogram) record(value int64) {
 	h.max = max(h.max, value)
 }
 
+// The largest value that is counted in a bucket.
+func (h *histogram) largest(bucket int) int64 {
+	shift := max(bucket>>(precision-1)-1, 0)
+	value := int64(bucket-shift<<(precision-1)) << shift
+	return min(value+1<<shift-1, h.max)
+}
+
 // The largest value of the bucket in which the quantile lies.
 func (h *histogram) at(quantile float64) int64 {
 	rank, seen := int64(quantile*float64(h.count)+0.5), int64(0)
 	for bucket, count := range h.counts {
 		seen += count
 		if seen >= max(rank, 1) {
-			shift := max(bucket>>(precision-1)-1, 0)
-			value := int64(bucket-shift<<(precision-1)) << shift
-			return min(value+1<<shift-1, h.max)
+			return h.largest(bucket)
 		}
 	}
 	return h.max
 }
 
-func (h *histogram) quantiles() *quantiles {
-	us := func(quantile float64) float64 { return float64(h.at(quantile)) / 1e3 }
-	return &quantiles{us(0.5), us(0.9), us(0.99), us(0.999), float64(h.max) / 1e3, h.count}
+func (h *histogram) latencies() *latencies {
+	us := func(ns int64) float64 { return float64(ns) / 1e3 }
+	l := &latencies{us(h.at(0.5)), us(h.at(0.99)), us(h.at(0.999)), us(h.max), h.count, [][2]float64{}}
+	for bucket, count := range h.counts {
+		if count > 0 {
+			l.Histogram = append(l.Histogram, [2]float64{us(h.largest(bucket)), float64(count)})
+		}
+	}
+	return l
 }

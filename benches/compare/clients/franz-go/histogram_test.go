@@ -1,6 +1,9 @@
 package main
 
-import "testing"
+import (
+	"math"
+	"testing"
+)
 
 func TestQuantilesAreWithinATenthOfAPercent(t *testing.T) {
 	h := newHistogram()
@@ -16,5 +19,18 @@ func TestQuantilesAreWithinATenthOfAPercent(t *testing.T) {
 	}
 	if h.max != (values-1)*1000 || h.count != values {
 		t.Errorf("%+v", h)
+	}
+}
+
+func TestTheReportHasWhatWasRecorded(t *testing.T) {
+	h := newHistogram()
+	for _, us := range []int64{700_000, 250, 1, 250} {
+		h.record(us * 1000)
+	}
+	told := h.latencies().Histogram
+	for index, expected := range [][2]float64{{1, 1}, {250, 2}, {700_000, 1}} {
+		if got := told[index]; got[1] != expected[1] || math.Abs(got[0]/expected[0]-1) > 0.001 {
+			t.Errorf("%v instead of %v", got, expected)
+		}
 	}
 }

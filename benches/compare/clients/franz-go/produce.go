@@ -187,7 +187,7 @@ func latency(o *options) (*report, error) {
 	}
 	report, err := o.produced(counter, start, outcomes, before, table)
 	if err == nil {
-		report.Latency = histogram.quantiles()
+		report.Latency = histogram.latencies()
 	}
 	return report, err
 }

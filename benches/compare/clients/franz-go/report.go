@@ -15,31 +15,27 @@ import (
 
 // The line of results.
 type report struct {
-	Client              string     `json:"client"`
-	Version             string     `json:"version"`
-	Mode                string     `json:"mode"`
-	Records             int64      `json:"records"`
-	Bytes               int64      `json:"bytes"`
-	Errors              int64      `json:"errors"`
-	Seconds             float64    `json:"seconds"`
-	CPUUser             float64    `json:"cpu_user_s"`
-	CPUSystem           float64    `json:"cpu_sys_s"`
-	PeakKib             int64      `json:"rss_peak_kib"`
-	PssKib              int64      `json:"pss_kib"`
-	VoluntarySwitches   int64      `json:"voluntary_switches"`
-	InvoluntarySwitches int64      `json:"involuntary_switches"`
-	Requests            *int64     `json:"requests"`
-	FirstAckUs          *int64     `json:"first_ack_us"`
-	Latency             *quantiles `json:"latency_us"`
-	AckedTotal          int64      `json:"acked_total"`
-	Memory              *memoryUse `json:"memory"`
+	Client            string     `json:"client"`
+	Version           string     `json:"version"`
+	Mode              string     `json:"mode"`
+	Records           int64      `json:"records"`
+	Bytes             int64      `json:"bytes"`
+	Errors            int64      `json:"errors"`
+	Seconds           float64    `json:"seconds"`
+	CPUUser           float64    `json:"cpu_user_s"`
+	CPUSystem         float64    `json:"cpu_sys_s"`
+	PeakKib           int64      `json:"rss_peak_kib"`
+	VoluntarySwitches int64      `json:"voluntary_switches"`
+	Requests          *int64     `json:"requests"`
+	FirstAckUs        *int64     `json:"first_ack_us"`
+	Latency           *latencies `json:"latency_us"`
+	AckedTotal        int64      `json:"acked_total"`
+	Memory            *memoryUse `json:"memory"`
 }
 
 type memoryUse struct {
 	IdleRss    int64 `json:"idle_rss_kib"`
-	IdlePss    int64 `json:"idle_pss_kib"`
 	WrittenRss int64 `json:"written_rss_kib"`
-	WrittenPss int64 `json:"written_pss_kib"`
 }
 
 // What the process has used so far, and how many requests the client has sent.
@@ -64,20 +60,16 @@ func (o *options) report(counter *requests, start reading) (*report, error) {
 	seconds := func(from, to syscall.Timeval) float64 { return float64(to.Nano()-from.Nano()) / 1e9 }
 	sent := end.requests - start.requests
 	r := &report{
-		Client:              o.client,
-		Version:             version(),
-		Mode:                o.mode,
-		Seconds:             end.at.Sub(start.at).Seconds(),
-		CPUUser:             seconds(start.usage.Utime, end.usage.Utime),
-		CPUSystem:           seconds(start.usage.Stime, end.usage.Stime),
-		VoluntarySwitches:   end.usage.Nvcsw - start.usage.Nvcsw,
-		InvoluntarySwitches: end.usage.Nivcsw - start.usage.Nivcsw,
-		Requests:            &sent,
+		Client:            o.client,
+		Version:           version(),
+		Mode:              o.mode,
+		Seconds:           end.at.Sub(start.at).Seconds(),
+		CPUUser:           seconds(start.usage.Utime, end.usage.Utime),
+		CPUSystem:         seconds(start.usage.Stime, end.usage.Stime),
+		VoluntarySwitches: end.usage.Nvcsw - start.usage.Nvcsw,
+		Requests:          &sent,
 	}
-	if r.PeakKib, err = kib("/proc/self/status", "VmHWM:"); err != nil {
-		return nil, err
-	}
-	r.PssKib, err = kib("/proc/self/smaps_rollup", "Pss:")
+	r.PeakKib, err = kib("/proc/self/status", "VmHWM:")
 	return r, err
 }
 

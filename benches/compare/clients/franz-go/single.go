@@ -55,12 +55,12 @@ func memory(o *options) (*report, error) {
 		lane.partition = int32(partition)
 		lane.send(outcomes.count)
 		if partition == 0 {
-			if use.IdleRss, use.IdlePss, err = settled(client); err != nil {
+			if use.IdleRss, err = settled(client); err != nil {
 				return nil, err
 			}
 		}
 	}
-	if use.WrittenRss, use.WrittenPss, err = settled(client); err != nil {
+	if use.WrittenRss, err = settled(client); err != nil {
 		return nil, err
 	}
 	report, err := o.produced(counter, begin, outcomes, 0, table)
@@ -70,15 +70,11 @@ func memory(o *options) (*report, error) {
 	return report, err
 }
 
-// Resident and proportional memory once all is acknowledged and the client idles.
-func settled(client *kgo.Client) (rss, pss int64, err error) {
-	if err = client.Flush(context.Background()); err != nil {
-		return
+// Resident memory once all is acknowledged and the client idles.
+func settled(client *kgo.Client) (int64, error) {
+	if err := client.Flush(context.Background()); err != nil {
+		return 0, err
 	}
 	time.Sleep(idle)
-	if rss, err = kib("/proc/self/smaps_rollup", "Rss:"); err != nil {
-		return
-	}
-	pss, err = kib("/proc/self/smaps_rollup", "Pss:")
-	return
+	return kib("/proc/self/smaps_rollup", "Rss:")
 }

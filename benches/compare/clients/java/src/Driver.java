@@ -145,18 +145,18 @@ final class Driver {
         Table table = table(Table.RECORDS);
         Outcomes outcomes = new Outcomes();
         Lane lane = new Lane(options, producer, table, 0);
-        String idle = "";
+        long idle = 0;
         for (int partition = 0; partition < options.number("partitions"); partition++) {
             lane.send(partition, outcomes);
             if (partition == 0) {
                 producer.flush();
                 Thread.sleep(IDLE_MS);
-                idle = readings("idle");
+                idle = Usage.rssKib();
             }
         }
         producer.flush();
         Thread.sleep(IDLE_MS);
-        String memory = "{" + idle + "," + readings("written") + "}";
+        String memory = "{\"idle_rss_kib\":" + idle + ",\"written_rss_kib\":" + Usage.rssKib() + "}";
         Report report = single(outcomes, table, start);
         report.memory = memory;
         return report;
@@ -169,11 +169,5 @@ final class Driver {
         report.errors = outcomes.failed();
         report.ackedTotal = outcomes.acked();
         return report;
-    }
-
-    private static String readings(String name) {
-        long rss = Usage.rssKib();
-        long pss = Usage.pssKib();
-        return String.format("\"%s_rss_kib\":%d,\"%s_pss_kib\":%d", name, rss, name, pss);
     }
 }

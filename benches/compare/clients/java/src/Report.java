@@ -1,6 +1,7 @@
 import java.util.Locale;
 import java.util.Map;
 import org.HdrHistogram.Histogram;
+import org.HdrHistogram.HistogramIterationValue;
 import org.apache.kafka.common.Metric;
 import org.apache.kafka.common.MetricName;
 import org.apache.kafka.common.utils.AppInfoParser;
@@ -9,7 +10,6 @@ import org.apache.kafka.common.utils.AppInfoParser;
 final class Report {
     private final Options options;
     private final Usage used;
-    private final long pss = Usage.pssKib();
     long records;
     long bytes;
     long errors;
@@ -26,15 +26,20 @@ final class Report {
     }
 
     void latency(Histogram nanos) {
+        StringBuilder counts = new StringBuilder();
+        for (HistogramIterationValue bucket : nanos.recordedValues()) {
+            counts.append(counts.isEmpty() ? "[" : ",[").append(bucket.getValueIteratedTo() / 1e3);
+            counts.append(',').append(bucket.getCountAtValueIteratedTo()).append(']');
+        }
         latencyUs = String.format(
             Locale.ROOT,
-            "{\"p50\":%.3f,\"p90\":%.3f,\"p99\":%.3f,\"p999\":%.3f,\"max\":%.3f,\"count\":%d}",
+            "{\"p50\":%.3f,\"p99\":%.3f,\"p999\":%.3f,\"max\":%.3f,\"count\":%d,\"histogram\":[%s]}",
             nanos.getValueAtPercentile(50) / 1e3,
-            nanos.getValueAtPercentile(90) / 1e3,
             nanos.getValueAtPercentile(99) / 1e3,
             nanos.getValueAtPercentile(99.9) / 1e3,
             nanos.getMaxValue() / 1e3,
-            nanos.getTotalCount());
+            nanos.getTotalCount(),
+            counts);
     }
 
     /** How many requests a client has sent so far. */
@@ -54,12 +59,12 @@ final class Report {
         return String.format(
             Locale.ROOT,
             "{\"client\":\"%s\",\"version\":\"%s\",\"mode\":\"%s\",\"records\":%d,\"bytes\":%d,\"errors\":%d,"
-                + "\"seconds\":%.6f,\"cpu_user_s\":%.2f,\"cpu_sys_s\":%.2f,\"rss_peak_kib\":%d,\"pss_kib\":%d,"
-                + "\"voluntary_switches\":%d,\"involuntary_switches\":%d,\"requests\":%s,\"first_ack_us\":%s,"
+                + "\"seconds\":%.6f,\"cpu_user_s\":%.2f,\"cpu_sys_s\":%.2f,\"rss_peak_kib\":%d,"
+                + "\"voluntary_switches\":%d,\"requests\":%s,\"first_ack_us\":%s,"
                 + "\"latency_us\":%s,\"acked_total\":%d,\"memory\":%s}",
             options.text("client"), AppInfoParser.getVersion(), options.mode, records, bytes, errors,
-            used.nanos() / 1e9, used.userSeconds(), used.systemSeconds(), Usage.peakRssKib(), pss,
-            used.voluntary(), used.involuntary(), requests, firstAckUs,
+            used.nanos() / 1e9, used.userSeconds(), used.systemSeconds(), Usage.peakRssKib(),
+            used.voluntary(), requests, firstAckUs,
             latencyUs, ackedTotal, memory);
     }
 }

@@ -6,7 +6,7 @@ import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 
 /** What the process has used so far, as procfs tells it: Java has no getrusage. */
-record Usage(long nanos, double userSeconds, double systemSeconds, long voluntary, long involuntary) {
+record Usage(long nanos, double userSeconds, double systemSeconds, long voluntary) {
     /** Of a second, in which /proc/self/stat counts: fixed for programs on Linux. */
     private static final double TICKS = 100;
 
@@ -18,20 +18,18 @@ record Usage(long nanos, double userSeconds, double systemSeconds, long voluntar
             double user = Long.parseLong(fields[11]) / TICKS;
             double system = Long.parseLong(fields[12]) / TICKS;
             long voluntary = 0;
-            long involuntary = 0;
             // By thread; what threads did that have ended is lost, but clients' threads live on.
             try (DirectoryStream<Path> threads = Files.newDirectoryStream(Path.of("/proc/self/task"))) {
                 for (Path thread : threads) {
                     try {
                         Path status = thread.resolve("status");
                         voluntary += line(status, "voluntary_ctxt_switches:");
-                        involuntary += line(status, "nonvoluntary_ctxt_switches:");
                     } catch (NoSuchFileException ended) {
                         continue;
                     }
                 }
             }
-            return new Usage(System.nanoTime(), user, system, voluntary, involuntary);
+            return new Usage(System.nanoTime(), user, system, voluntary);
         } catch (IOException error) {
             throw new UncheckedIOException(error);
         }
@@ -42,8 +40,7 @@ record Usage(long nanos, double userSeconds, double systemSeconds, long voluntar
             nanos - then.nanos,
             userSeconds - then.userSeconds,
             systemSeconds - then.systemSeconds,
-            voluntary - then.voluntary,
-            involuntary - then.involuntary);
+            voluntary - then.voluntary);
     }
 
     static long peakRssKib() {
@@ -52,10 +49,6 @@ record Usage(long nanos, double userSeconds, double systemSeconds, long voluntar
 
     static long rssKib() {
         return kib("/proc/self/smaps_rollup", "Rss:");
-    }
-
-    static long pssKib() {
-        return kib("/proc/self/smaps_rollup", "Pss:");
     }
 
     private static long kib(String file, String name) {
