@@ -63,7 +63,7 @@ final class Driver {
         producer.flush();
         long before = outcomes.acked();
         long requests = Report.requests(producer.metrics());
-        Usage start = Usage.now();
+        Usage start = Usage.beforeWindow();
         phase(lanes, outcomes, options.nanos("seconds"));
         producer.flush();
         Report report = new Report(options, start);
@@ -111,7 +111,7 @@ final class Driver {
         producer.flush();
         long before = outcomes.acked();
         outcomes.latencies = Outcomes.histogram();
-        Usage start = Usage.now();
+        Usage start = Usage.beforeWindow();
         lane.keepRate(options.nanos("seconds"), Lane.MOMENTS, outcomes::dueAt);
         producer.flush();
         Report report = new Report(options, start);
@@ -124,7 +124,7 @@ final class Driver {
     }
 
     private Report start() {
-        Usage start = Usage.now();
+        Usage start = Usage.none();
         long spawned = options.number("epoch-ns");
         KafkaProducer<byte[], byte[]> producer = producer();
         Table table = table(Table.RECORDS);
@@ -140,7 +140,7 @@ final class Driver {
 
     /** A first record makes the client know the topic. */
     private Report memory() throws InterruptedException {
-        Usage start = Usage.now();
+        Usage start = Usage.none();
         KafkaProducer<byte[], byte[]> producer = producer();
         Table table = table(Table.RECORDS);
         Outcomes outcomes = new Outcomes();

@@ -36,7 +36,7 @@ final class Reader {
             long recordsBefore = records;
             long bytesBefore = bytes;
             long requests = Report.requests(consumer.metrics());
-            Usage start = Usage.now();
+            Usage start = Usage.beforeWindow();
             read(consumer, all, System.nanoTime() + (endless ? options.nanos("seconds") : Long.MAX_VALUE / 2));
             Report report = new Report(options, start);
             if (firstBytes == 0 && bytes > 0) {

@@ -22,7 +22,7 @@ final class Report {
     /** Takes the last readings: call it while the client still lives. */
     Report(Options options, Usage start) {
         this.options = options;
-        this.used = Usage.now().since(start);
+        this.used = Usage.afterWindow().since(start);
     }
 
     void latency(Histogram nanos) {
@@ -59,11 +59,11 @@ final class Report {
         return String.format(
             Locale.ROOT,
             "{\"client\":\"%s\",\"version\":\"%s\",\"mode\":\"%s\",\"records\":%d,\"bytes\":%d,\"errors\":%d,"
-                + "\"seconds\":%.6f,\"cpu_user_s\":%.2f,\"cpu_sys_s\":%.2f,\"rss_peak_kib\":%d,"
+                + "\"seconds\":%.6f,\"cpu_user_s\":%.6f,\"cpu_sys_s\":%.6f,\"rss_peak_kib\":%d,"
                 + "\"voluntary_switches\":%d,\"requests\":%s,\"first_ack_us\":%s,"
                 + "\"latency_us\":%s,\"acked_total\":%d,\"memory\":%s}",
             options.text("client"), AppInfoParser.getVersion(), options.mode, records, bytes, errors,
-            used.nanos() / 1e9, used.userSeconds(), used.systemSeconds(), Usage.peakRssKib(),
+            used.nanos() / 1e9, used.cpuSeconds() - used.systemSeconds(), used.systemSeconds(), Usage.peakRssKib(),
             used.voluntary(), requests, firstAckUs,
             latencyUs, ackedTotal, memory);
     }

@@ -1,46 +1,78 @@
+import com.sun.management.OperatingSystemMXBean;
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.lang.management.ManagementFactory;
 import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 
-/** What the process has used so far, as procfs tells it: Java has no getrusage. */
-record Usage(long nanos, double userSeconds, double systemSeconds, long voluntary) {
+/** What the process has used so far: the clock and CPU time by one call each, the rest as procfs tells it. */
+record Usage(long nanos, double cpuSeconds, double systemSeconds, long voluntary) {
     /** Of a second, in which /proc/self/stat counts: fixed for programs on Linux. */
     private static final double TICKS = 100;
 
-    static Usage now() {
-        try {
-            String stat = Files.readString(Path.of("/proc/self/stat"));
-            // The second field may hold spaces and ends with the last parenthesis; user time is the 14th.
-            String[] fields = stat.substring(stat.lastIndexOf(')') + 2).split(" ");
-            double user = Long.parseLong(fields[11]) / TICKS;
-            double system = Long.parseLong(fields[12]) / TICKS;
-            long voluntary = 0;
-            // By thread; what threads did that have ended is lost, but clients' threads live on.
-            try (DirectoryStream<Path> threads = Files.newDirectoryStream(Path.of("/proc/self/task"))) {
-                for (Path thread : threads) {
-                    try {
-                        Path status = thread.resolve("status");
-                        voluntary += line(status, "voluntary_ctxt_switches:");
-                    } catch (NoSuchFileException ended) {
-                        continue;
-                    }
-                }
-            }
-            return new Usage(System.nanoTime(), user, system, voluntary);
-        } catch (IOException error) {
-            throw new UncheckedIOException(error);
-        }
+    /** At the start of the process, without the tenth of a second that the first reading takes. */
+    static Usage none() {
+        return new Usage(System.nanoTime(), 0, 0, 0);
+    }
+
+    /** Where a window begins: reading what takes long is over by then. */
+    static Usage beforeWindow() {
+        double system = systemSecondsSoFar();
+        long voluntary = voluntarySoFar();
+        return new Usage(System.nanoTime(), cpuSecondsSoFar(), system, voluntary);
+    }
+
+    /** Where a window ends: reading what takes long comes after. */
+    static Usage afterWindow() {
+        double cpu = cpuSecondsSoFar();
+        return new Usage(System.nanoTime(), cpu, systemSecondsSoFar(), voluntarySoFar());
+    }
+
+    /** The same with the clock running from another moment on. */
+    Usage from(long moment) {
+        return new Usage(moment, cpuSeconds, systemSeconds, voluntary);
     }
 
     Usage since(Usage then) {
         return new Usage(
             nanos - then.nanos,
-            userSeconds - then.userSeconds,
+            cpuSeconds - then.cpuSeconds,
             systemSeconds - then.systemSeconds,
             voluntary - then.voluntary);
+    }
+
+    private static double cpuSecondsSoFar() {
+        OperatingSystemMXBean system = (OperatingSystemMXBean) ManagementFactory.getOperatingSystemMXBean();
+        return system.getProcessCpuTime() / 1e9;
+    }
+
+    private static double systemSecondsSoFar() {
+        try {
+            String stat = Files.readString(Path.of("/proc/self/stat"));
+            // The second field may hold spaces and ends with the last parenthesis; system time is the 15th.
+            return Long.parseLong(stat.substring(stat.lastIndexOf(')') + 2).split(" ")[12]) / TICKS;
+        } catch (IOException error) {
+            throw new UncheckedIOException(error);
+        }
+    }
+
+    /** By thread; what threads did that have ended is lost, but clients' threads live on. */
+    private static long voluntarySoFar() {
+        long voluntary = 0;
+        try (DirectoryStream<Path> threads = Files.newDirectoryStream(Path.of("/proc/self/task"))) {
+            for (Path thread : threads) {
+                try {
+                    voluntary += line(thread.resolve("status"), "voluntary_ctxt_switches:");
+                } catch (NoSuchFileException ended) {
+                    continue;
+                }
+            }
+        } catch (IOException error) {
+            throw new UncheckedIOException(error);
+        }
+        return voluntary;
     }
 
     static long peakRssKib() {
