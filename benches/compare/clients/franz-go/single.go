@@ -24,7 +24,7 @@ func start(o *options) (*report, error) {
 	if err != nil {
 		return nil, err
 	}
-	table, outcomes := newTable(o.size, o.key, tableRecords), &outcomes{}
+	table, outcomes := newTable(o.size, o.key, 1), &outcomes{}
 	err = client.ProduceSync(context.Background(), &kgo.Record{Key: table.keys[0], Value: table.values[0]}).FirstErr()
 	firstAckUs := (time.Now().UnixNano() - o.epochNs) / 1000
 	if err != nil {

@@ -1,6 +1,7 @@
 import java.time.Instant;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.ExecutionException;
 import org.apache.kafka.clients.producer.KafkaProducer;
 
 /** Drives Kafka's Java client for the comparison: one mode, one line of results. */
@@ -123,14 +124,14 @@ final class Driver {
         return report;
     }
 
-    private Report start() {
+    private Report start() throws ExecutionException, InterruptedException {
         Usage start = Usage.none();
         long spawned = options.number("epoch-ns");
         KafkaProducer<byte[], byte[]> producer = producer();
-        Table table = table(Table.RECORDS);
+        Table table = table(1);
         Outcomes outcomes = new Outcomes();
-        new Lane(options, producer, table, 0).send(outcomes);
-        producer.flush();
+        // Not by a flush, which would cut the linger short.
+        new Lane(options, producer, table, 0).send(outcomes).get();
         Instant now = Instant.now();
         long nanos = now.getEpochSecond() * 1_000_000_000 + now.getNano() - spawned;
         Report report = single(outcomes, table, start);

@@ -1,7 +1,9 @@
+import java.util.concurrent.Future;
 import java.util.concurrent.locks.LockSupport;
 import org.apache.kafka.clients.producer.Callback;
 import org.apache.kafka.clients.producer.Producer;
 import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.clients.producer.RecordMetadata;
 
 /** What one thread produces: the records of the table in turn, to each partition in turn or to where the client chooses. */
 final class Lane {
@@ -29,7 +31,7 @@ final class Lane {
     }
 
     /** Sends the next record. */
-    void send(Callback callback) {
+    Future<RecordMetadata> send(Callback callback) {
         Integer to = null;
         if (!choosesPartition) {
             to = partition;
@@ -39,7 +41,7 @@ final class Lane {
                 step();
             }
         }
-        send(to, callback);
+        return send(to, callback);
     }
 
     private void step() {
@@ -47,9 +49,10 @@ final class Lane {
     }
 
     /** Sends the next record to this partition. */
-    void send(Integer to, Callback callback) {
-        producer.send(new ProducerRecord<>(topic, to, table.keys[next], table.values[next]), callback);
+    Future<RecordMetadata> send(Integer to, Callback callback) {
+        int record = next;
         next = next + 1 < table.keys.length ? next + 1 : 0;
+        return producer.send(new ProducerRecord<>(topic, to, table.keys[record], table.values[record]), callback);
     }
 
     /** Sends as fast as the client takes records, and looks at the clock once for each pass of the table. */
