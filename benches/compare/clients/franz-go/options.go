@@ -3,6 +3,7 @@ package main
 import (
 	"flag"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -77,7 +78,10 @@ func (o *options) producer(counter *requests) (*kgo.Client, error) {
 			kgo.ProducerLinger(time.Duration(o.lingerUs)*time.Microsecond),
 			kgo.ProducerBatchMaxBytes(int32(o.batchBytes)),
 			kgo.ProducerBatchCompression(codec[o.codec]),
-			kgo.RequiredAcks(kgo.AllISRAcks()))
+			kgo.RequiredAcks(kgo.AllISRAcks()),
+			// By bytes only, as for all clients: its 50,000 records are 1 MiB of the smallest.
+			kgo.MaxBufferedBytes(32<<20),
+			kgo.MaxBufferedRecords(math.MaxInt))
 	}
 	return kgo.NewClient(opts...)
 }

@@ -4,6 +4,9 @@ import java.util.Properties;
 
 /** The command line that every driver has, in every language. */
 final class Options {
+    /** What all clients may keep of records that are not acknowledged. */
+    private static final String BUFFER_BYTES = String.valueOf(32 << 20);
+
     final String mode;
     private final Map<String, String> values = new HashMap<>();
 
@@ -74,6 +77,9 @@ final class Options {
             properties.put("max.in.flight.requests.per.connection", text("in-flight"));
             properties.put("acks", "all");
             properties.put("enable.idempotence", "true");
+            properties.put("buffer.memory", BUFFER_BYTES);
+            // By default a request holds 1 MiB in all, so that a batch of that size never fills.
+            properties.put("max.request.size", BUFFER_BYTES);
         }
         return properties;
     }
@@ -81,6 +87,9 @@ final class Options {
     Properties consumer() {
         Properties properties = client("deserializer", "org.apache.kafka.common.serialization.ByteArrayDeserializer");
         properties.put("auto.offset.reset", "earliest");
+        if (equal()) {
+            properties.put("max.poll.records", "10000");
+        }
         return properties;
     }
 
