@@ -77,19 +77,26 @@ func (l *lane) saturate(during time.Duration, promise func(*kgo.Record, error)) 
 }
 
 // Sends at the rate, as much as is due every so often; what was missed is caught up.
-func (l *lane) keepRate(during, interval time.Duration, dueAt func(time.Time) func(*kgo.Record, error)) {
-	first := time.Now().Add(interval)
+func (l *lane) keepRate(during, interval time.Duration, dueAt func(time.Time) func(*kgo.Record, error)) error {
+	ticks, err := startTicks(interval)
+	if err != nil {
+		return err
+	}
+	defer ticks.close()
 	due := func(ticks int64) int64 { return int64(float64(l.rate) * float64(ticks) * interval.Seconds()) }
-	for tick := range int64(during / interval) {
-		moment := first.Add(time.Duration(tick) * interval)
-		if wait := time.Until(moment); wait > 0 {
-			time.Sleep(wait)
+	for tick, end := int64(0), int64(during/interval); tick < end; {
+		passed, err := ticks.wait()
+		if err != nil {
+			return err
 		}
-		promise := dueAt(moment)
-		for range due(tick+1) - due(tick) {
-			l.send(promise)
+		for ; tick < min(passed, end); tick++ {
+			promise := dueAt(ticks.due(tick))
+			for range due(tick+1) - due(tick) {
+				l.send(promise)
+			}
 		}
 	}
+	return nil
 }
 
 func produce(o *options) (*report, error) {
@@ -111,17 +118,19 @@ func produce(o *options) (*report, error) {
 	}
 	phase := func(during time.Duration) error {
 		var all sync.WaitGroup
-		for _, lane := range lanes {
+		failures := make([]error, len(lanes))
+		for task, lane := range lanes {
 			all.Go(func() {
 				if o.rate == 0 {
 					lane.saturate(during, outcomes.count)
 				} else {
-					lane.keepRate(during, bursts, func(time.Time) func(*kgo.Record, error) { return outcomes.count })
+					promise := func(time.Time) func(*kgo.Record, error) { return outcomes.count }
+					failures[task] = lane.keepRate(during, bursts, promise)
 				}
 			})
 		}
 		all.Wait()
-		return client.Flush(context.Background())
+		return errors.Join(append(failures, client.Flush(context.Background()))...)
 	}
 	if err := phase(o.warmup); err != nil {
 		return nil, err
@@ -163,7 +172,7 @@ func latency(o *options) (*report, error) {
 	lane := &lane{client: client, table: table, partitions: int32(o.partitions), rate: o.rate}
 	phase := func(during time.Duration) (*histogram, error) {
 		histogram := newHistogram()
-		lane.keepRate(during, moments, func(moment time.Time) func(*kgo.Record, error) {
+		err := lane.keepRate(during, moments, func(moment time.Time) func(*kgo.Record, error) {
 			return func(record *kgo.Record, err error) {
 				if err == nil {
 					histogram.record(int64(time.Since(moment)))
@@ -171,7 +180,7 @@ func latency(o *options) (*report, error) {
 				outcomes.count(record, err)
 			}
 		})
-		return histogram, client.Flush(context.Background())
+		return histogram, errors.Join(err, client.Flush(context.Background()))
 	}
 	if _, err := phase(o.warmup); err != nil {
 		return nil, err
