@@ -16,7 +16,11 @@ type tally struct {
 	records, bytes, firstBytes, misplaced int64
 	// The offset that each partition's next record must have.
 	expected []int64
+	// When the client handed out the first record.
+	first time.Time
 }
+
+func newTally(o *options) *tally { return &tally{expected: make([]int64, o.partitions)} }
 
 func (t *tally) count(partition kgo.FetchTopicPartition) {
 	if len(partition.Records) == 0 {
@@ -50,24 +54,29 @@ func (t *tally) read(client *kgo.Client, until int64, during time.Duration) erro
 		if err := fetches.Err(); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 			return err
 		}
+		if t.records == 0 {
+			t.first = time.Now()
+		}
 		fetches.EachPartition(t.count)
 	}
 	return nil
 }
 
 func consume(o *options) (*report, error) {
-	counter := &requests{}
+	if o.records == 0 {
+		return consumeEndless(o)
+	}
+	return consumeAll(o)
+}
+
+// For so long, by a consumer that has read before.
+func consumeEndless(o *options) (*report, error) {
+	counter, tally := &requests{}, newTally(o)
 	client, err := o.consumer(counter)
 	if err != nil {
 		return nil, err
 	}
-	// Where all is to be read, however long it takes.
-	all, during := o.records, 24*time.Hour
-	if all == 0 {
-		all, during = math.MaxInt64, o.seconds
-	}
-	tally := &tally{expected: make([]int64, o.partitions)}
-	if err := tally.read(client, all/10, o.warmup); err != nil {
+	if err := tally.read(client, math.MaxInt64, o.warmup); err != nil {
 		return nil, err
 	}
 	records, bytes := tally.records, tally.bytes
@@ -75,16 +84,58 @@ func consume(o *options) (*report, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := tally.read(client, all, during); err != nil {
+	if err := tally.read(client, math.MaxInt64, o.seconds); err != nil {
+		return nil, err
+	}
+	report, err := o.consumed(counter, start, tally)
+	if err == nil {
+		report.Records, report.Bytes = tally.records-records, tally.bytes-bytes
+	}
+	return report, err
+}
+
+// The whole of a topic by a new consumer, after another has warmed up on its beginning. What it takes to make the
+// consumer is its CPU time; the clock runs from its first record on.
+func consumeAll(o *options) (*report, error) {
+	client, err := o.consumer(&requests{})
+	if err != nil {
+		return nil, err
+	}
+	warmup := newTally(o)
+	if err := warmup.read(client, o.records/10, o.warmup); err != nil {
+		return nil, err
+	}
+	client.Close()
+	counter, tally := &requests{}, newTally(o)
+	start, err := read(counter)
+	if err != nil {
+		return nil, err
+	}
+	if client, err = o.consumer(counter); err != nil {
+		return nil, err
+	}
+	// However long it takes: whoever started this has a deadline.
+	if err := tally.read(client, o.records, 24*time.Hour); err != nil {
+		return nil, err
+	}
+	start.at = tally.first
+	report, err := o.consumed(counter, start, tally)
+	if err == nil {
+		report.Errors += warmup.misplaced
+	}
+	return report, err
+}
+
+// Everything that was read so far.
+func (o *options) consumed(counter *requests, start reading, tally *tally) (*report, error) {
+	report, err := o.report(counter, start)
+	if err != nil {
 		return nil, err
 	}
 	if tally.bytes > 0 && tally.firstBytes == 0 {
 		return nil, errors.New("no value has a byte that is not null")
 	}
-	report, err := o.report(counter, start)
-	if err == nil {
-		report.Records, report.Bytes = tally.records-records, tally.bytes-bytes
-		report.Errors, report.AckedTotal = tally.misplaced, tally.records
-	}
-	return report, err
+	report.Records, report.Bytes = tally.records, tally.bytes
+	report.Errors, report.AckedTotal = tally.misplaced, tally.records
+	return report, nil
 }

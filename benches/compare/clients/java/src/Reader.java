@@ -11,72 +11,96 @@ final class Reader {
     private static final Duration POLL = Duration.ofMillis(100);
 
     private final Options options;
-    /** The offset that each partition's next record must have. */
-    private final long[] expected;
-    private long records;
-    private long bytes;
-    private long firstBytes;
-    private long misplaced;
+    private final List<TopicPartition> partitions;
 
     Reader(Options options) {
         this.options = options;
-        this.expected = new long[(int) options.number("partitions")];
+        this.partitions = IntStream.range(0, (int) options.number("partitions"))
+            .mapToObj(index -> new TopicPartition(options.text("topic"), index))
+            .toList();
     }
 
     Report run() {
-        long all = options.number("records") == 0 ? Long.MAX_VALUE : options.number("records");
-        boolean endless = all == Long.MAX_VALUE;
-        try (KafkaConsumer<byte[], byte[]> consumer = new KafkaConsumer<>(options.consumer())) {
-            String topic = options.text("topic");
-            List<TopicPartition> partitions =
-                IntStream.range(0, expected.length).mapToObj(index -> new TopicPartition(topic, index)).toList();
-            consumer.assign(partitions);
-            consumer.seekToBeginning(partitions);
-            read(consumer, all / 10, System.nanoTime() + options.nanos("warmup"));
-            long recordsBefore = records;
-            long bytesBefore = bytes;
+        long all = options.number("records");
+        return all == 0 ? endless() : all(all);
+    }
+
+    /** For so long, by a consumer that has read before. */
+    private Report endless() {
+        try (KafkaConsumer<byte[], byte[]> consumer = consumer()) {
+            Tally tally = tally();
+            read(consumer, tally, Long.MAX_VALUE, System.nanoTime() + options.nanos("warmup"));
+            long records = tally.records();
+            long bytes = tally.bytes();
             long requests = Report.requests(consumer.metrics());
             Usage start = Usage.beforeWindow();
-            read(consumer, all, System.nanoTime() + (endless ? options.nanos("seconds") : Long.MAX_VALUE / 2));
+            read(consumer, tally, Long.MAX_VALUE, System.nanoTime() + options.nanos("seconds"));
             Report report = new Report(options, start);
-            if (firstBytes == 0 && bytes > 0) {
-                throw new IllegalStateException("no value has a byte that is not null");
-            }
-            report.records = records - recordsBefore;
-            report.bytes = bytes - bytesBefore;
-            report.errors = misplaced;
-            report.ackedTotal = records;
+            tally.into(report);
+            report.records -= records;
+            report.bytes -= bytes;
             report.requests = String.valueOf(Report.requests(consumer.metrics()) - requests);
             return report;
         }
     }
 
-    /** Reads until there were so many records, or until the moment given. */
-    private void read(KafkaConsumer<byte[], byte[]> consumer, long until, long end) {
-        while (records < until && System.nanoTime() - end < 0) {
-            ConsumerRecords<byte[], byte[]> polled = consumer.poll(POLL);
-            for (ConsumerRecord<byte[], byte[]> record : polled) {
-                take(record);
-            }
+    /**
+     * The whole of a topic by a new consumer. What it takes to make the consumer is its CPU time; the clock runs from its
+     * first record on.
+     */
+    private Report all(long all) {
+        long misplaced = warmUp(all);
+        Tally tally = tally();
+        Usage start = Usage.beforeWindow();
+        try (KafkaConsumer<byte[], byte[]> consumer = consumer()) {
+            // However long it takes: whoever started this has a deadline.
+            long first = read(consumer, tally, all, System.nanoTime() + Long.MAX_VALUE / 2);
+            Report report = new Report(options, start.from(first));
+            tally.into(report);
+            report.errors += misplaced;
+            report.requests = String.valueOf(Report.requests(consumer.metrics()));
+            return report;
         }
     }
 
-    private void take(ConsumerRecord<byte[], byte[]> record) {
-        byte[] key = record.key();
-        byte[] value = record.value();
-        records++;
-        bytes += (key == null ? 0 : key.length) + (value == null ? 0 : value.length);
-        if (value != null && value.length > 0) {
-            firstBytes += value[0];
-        }
-        int partition = record.partition();
-        if (record.offset() != expected[partition]) {
-            misplaced++;
-            if (misplaced <= 3) {
-                System.err.printf(
-                    "error: partition %d gave offset %d instead of %d%n", partition, record.offset(), expected[partition]);
+    /** Reads the topic again and again, so that the JVM has compiled what there is to compile; gives what was misplaced. */
+    private long warmUp(long all) {
+        long misplaced = 0;
+        long end = System.nanoTime() + options.nanos("warmup");
+        try (KafkaConsumer<byte[], byte[]> consumer = consumer()) {
+            while (System.nanoTime() - end < 0) {
+                Tally tally = tally();
+                read(consumer, tally, all, end);
+                misplaced += tally.misplaced();
+                consumer.seekToBeginning(partitions);
             }
         }
-        expected[partition] = record.offset() + 1;
+        return misplaced;
+    }
+
+    private Tally tally() {
+        return new Tally(partitions.size());
+    }
+
+    private KafkaConsumer<byte[], byte[]> consumer() {
+        KafkaConsumer<byte[], byte[]> consumer = new KafkaConsumer<>(options.consumer());
+        consumer.assign(partitions);
+        consumer.seekToBeginning(partitions);
+        return consumer;
+    }
+
+    /** Reads until there were so many records, or until the moment given; says when the first was there. */
+    private static long read(KafkaConsumer<byte[], byte[]> consumer, Tally tally, long until, long end) {
+        long first = 0;
+        while (tally.records() < until && System.nanoTime() - end < 0) {
+            ConsumerRecords<byte[], byte[]> polled = consumer.poll(POLL);
+            if (tally.records() == 0) {
+                first = System.nanoTime();
+            }
+            for (ConsumerRecord<byte[], byte[]> record : polled) {
+                tally.take(record);
+            }
+        }
+        return first;
     }
 }
