@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Fetches Kafka's Java client from Maven Central and compiles the driver against it, into benches/compare/target/java.
+# Says on stdout how it is started, a word a line.
 set -euo pipefail
 cd "$(dirname "$0")"
 out=$(cd ../.. && pwd)/target/java
@@ -18,3 +19,5 @@ javac -Xlint:all -Werror -d "$out/classes" -cp "$out/jars/*" src/*.java
 # With other records than the other drivers' it would measure something else.
 javac -Xlint:all -Werror -d "$out/tests" -cp "$out/classes" test/*.java
 java -cp "$out/classes:$out/tests" TableTest
+# How to start it. The JVM chooses heap and collector itself, by the cores that it may use.
+printf '%s\n' java -cp "$out/classes:$out/jars/*" Driver

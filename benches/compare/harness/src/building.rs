@@ -50,13 +50,28 @@ impl Paths {
     }
 }
 
+/// How a driver is started: without a shell or a script between, whose time would count as the client's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// The file, or a name to look for on the path.
+    pub file: PathBuf,
+    /// What comes before the driver's own arguments.
+    pub arguments: Vec<String>,
+}
+
+impl From<PathBuf> for Program {
+    fn from(file: PathBuf) -> Self {
+        Self { file, arguments: Vec::new() }
+    }
+}
+
 /// A client whose driver is ready, or why it is not.
 #[derive(Clone, Debug)]
 pub struct Built {
     /// The client.
     pub client: &'static Client,
     /// The program, or what stood in the way.
-    pub program: Result<PathBuf, String>,
+    pub program: Result<Program, String>,
 }
 
 /// Builds each client by itself, and tells at once of one that cannot be built. What was built before is taken `as_built`.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::building::{Paths, run_quietly};
+use crate::building::{Paths, Program, run_quietly};
 
 /// The name under which our client is measured.
 pub const OURS: &str = "ours";
@@ -23,7 +23,7 @@ pub enum Recipe {
         /// Further arguments to `cargo build`.
         features: &'static [&'static str],
     },
-    /// A folder of `clients/` with `build.sh` and `run.sh`.
+    /// A folder of `clients/` with a `build.sh`, which says how the driver is started: a word a line on stdout.
     Scripts {
         /// The folder.
         folder: &'static str,
@@ -80,7 +80,7 @@ impl Client {
     ///
     /// # Errors
     /// It cannot be built here, for the reason given: the last lines of what the build said.
-    pub fn build(&self, paths: &Paths) -> Result<PathBuf, String> {
+    pub fn build(&self, paths: &Paths) -> Result<Program, String> {
         match self.recipe {
             Recipe::Cargo { package, features } => {
                 let program = self.program(paths);
@@ -95,7 +95,7 @@ impl Client {
                 fs::create_dir_all(programs(paths))
                     .and_then(|()| fs::copy(&built, &program))
                     .map_err(|error| format!("{}: {error}", built.display()))?;
-                Ok(program)
+                Ok(program.into())
             }
             Recipe::Scripts { folder } => {
                 let folder = paths.compare.join("clients").join(folder);
@@ -103,16 +103,20 @@ impl Client {
                 if !script.exists() {
                     return Err(format!("{} is not there", script.display()));
                 }
-                run_quietly(Command::new("nice").arg(script).current_dir(&folder))?;
-                Ok(folder.join("run.sh"))
+                let said = run_quietly(Command::new("nice").arg(&script).current_dir(&folder))?;
+                let mut words = said.lines();
+                let file = words.next().ok_or_else(|| format!("{} named no program", script.display()))?;
+                Ok(Program { file: file.into(), arguments: words.map(str::to_owned).collect() })
             }
         }
     }
 
     /// The program as it was built before, if it was. Scripts see for themselves what is to be done, and are quick.
-    pub fn as_built(&self, paths: &Paths) -> Option<PathBuf> {
+    pub fn as_built(&self, paths: &Paths) -> Option<Program> {
         match self.recipe {
-            Recipe::Cargo { .. } => Some(self.program(paths)).filter(|program| program.exists()),
+            Recipe::Cargo { .. } => {
+                Some(self.program(paths)).filter(|program| program.exists()).map(Program::from)
+            }
             Recipe::Scripts { .. } => None,
         }
     }

@@ -1,12 +1,12 @@
 //! One driver, once: started on its core, ended when it hangs, and its line read.
 
 use std::io::Read;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::building::Program;
 use crate::record::Outcome;
 use crate::scenario::{Mode, Occasion, Scenario};
 
@@ -19,11 +19,12 @@ const TOLD: usize = 400;
 ///
 /// # Errors
 /// It could not be started, hung, failed, lost records, or printed something else.
-pub fn drive(program: &Path, scenario: &Scenario, mut occasion: Occasion<'_>) -> Result<Outcome, String> {
+pub fn drive(program: &Program, scenario: &Scenario, mut occasion: Occasion<'_>) -> Result<Outcome, String> {
     let deadline = scenario.deadline(occasion.warmup);
     occasion.epoch_ns = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
     let mut command = Command::new("taskset");
-    command.args(["-c", DRIVER_CORE]).arg(program).args(scenario.arguments(&occasion));
+    command.args(["-c", DRIVER_CORE]).arg(&program.file).args(&program.arguments);
+    command.args(scenario.arguments(&occasion));
     let said = run_with_deadline(&mut command, deadline)?;
     let outcome = read_outcome(&said.stdout)?;
     if outcome.records == 0 && matches!(scenario.mode, Mode::Produce | Mode::Latency | Mode::Consume) {

@@ -30,7 +30,7 @@ use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand};
 
-use self::building::{Built, Paths, build_broker, build_clients, run_quietly};
+use self::building::{Built, Paths, Program, build_broker, build_clients, run_quietly};
 use self::clients::{CLIENTS, Client, EMPTY, OURS, OURS_AGAIN};
 use self::machine::Machine;
 use self::record::{Participant, Recorded, Recorder, Session, latest_by_scenario, read_all};
@@ -190,7 +190,7 @@ fn run(arguments: &RunArguments) -> Result<bool, String> {
 }
 
 /// Our own driver, which fills topics: nothing can be compared without.
-fn filler(clients: &[Built]) -> Result<std::path::PathBuf, String> {
+fn filler(clients: &[Built]) -> Result<Program, String> {
     let ours =
         clients.iter().find(|built| built.client.name == OURS).ok_or("our own client is not among them")?;
     ours.program.clone()

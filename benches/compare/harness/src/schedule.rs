@@ -53,13 +53,17 @@ pub fn expected_seconds(clients: &[Built], scenarios: &[Scenario]) -> f64 {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
+    use std::path::PathBuf;
 
     use super::*;
     use crate::clients::CLIENTS;
     use crate::testing::scenario;
 
     fn built() -> Vec<Built> {
-        CLIENTS.iter().map(|client| Built { client, program: Ok("/bin/true".into()) }).collect()
+        CLIENTS
+            .iter()
+            .map(|client| Built { client, program: Ok(PathBuf::from("/bin/true").into()) })
+            .collect()
     }
 
     fn names(order: &[&Built]) -> Vec<&'static str> {

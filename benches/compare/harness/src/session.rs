@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::broker::{Broker, Needs};
-use crate::building::{Built, Paths};
+use crate::building::{Built, Paths, Program};
 use crate::clients::{Client, EMPTY, OURS};
 use crate::drive::drive;
 use crate::judge::{Sheet, void_run};
@@ -36,7 +36,7 @@ pub struct Workshop {
     /// The clients.
     pub clients: Vec<Built>,
     /// Our own driver, which fills topics.
-    pub filler: PathBuf,
+    pub filler: Program,
 }
 
 /// Runs scenarios and records what comes out.
