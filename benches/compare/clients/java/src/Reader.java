@@ -45,8 +45,8 @@ final class Reader {
     }
 
     /**
-     * The whole of a topic by a new consumer. What it takes to make the consumer is its CPU time; the clock runs from its
-     * first record on.
+     * The whole of a topic by a new consumer. The window begins before it is made: what it fetches ahead must not be had
+     * for nothing.
      */
     private Report all(long all) {
         long misplaced = warmUp(all);
@@ -54,8 +54,8 @@ final class Reader {
         Usage start = Usage.beforeWindow();
         try (KafkaConsumer<byte[], byte[]> consumer = consumer()) {
             // However long it takes: whoever started this has a deadline.
-            long first = read(consumer, tally, all, System.nanoTime() + Long.MAX_VALUE / 2);
-            Report report = new Report(options, start.from(first));
+            read(consumer, tally, all, System.nanoTime() + Long.MAX_VALUE / 2);
+            Report report = new Report(options, start);
             tally.into(report);
             report.errors += misplaced;
             report.requests = String.valueOf(Report.requests(consumer.metrics()));
@@ -89,18 +89,13 @@ final class Reader {
         return consumer;
     }
 
-    /** Reads until there were so many records, or until the moment given; says when the first was there. */
-    private static long read(KafkaConsumer<byte[], byte[]> consumer, Tally tally, long until, long end) {
-        long first = 0;
+    /** Reads until there were so many records, or until the moment given. */
+    private static void read(KafkaConsumer<byte[], byte[]> consumer, Tally tally, long until, long end) {
         while (tally.records() < until && System.nanoTime() - end < 0) {
             ConsumerRecords<byte[], byte[]> polled = consumer.poll(POLL);
-            if (tally.records() == 0) {
-                first = System.nanoTime();
-            }
             for (ConsumerRecord<byte[], byte[]> record : polled) {
                 tally.take(record);
             }
         }
-        return first;
     }
 }

@@ -30,11 +30,6 @@ record Usage(long nanos, double cpuSeconds, double systemSeconds, long voluntary
         return new Usage(System.nanoTime(), cpu, systemSecondsSoFar(), voluntarySoFar());
     }
 
-    /** The same with the clock running from another moment on. */
-    Usage from(long moment) {
-        return new Usage(moment, cpuSeconds, systemSeconds, voluntary);
-    }
-
     Usage since(Usage then) {
         return new Usage(
             nanos - then.nanos,
