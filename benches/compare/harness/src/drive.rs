@@ -7,19 +7,21 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::building::Program;
-use crate::record::Outcome;
+use crate::outcome::{Failure, Outcome};
 use crate::scenario::{Mode, Occasion, Scenario};
 
 /// The core that drivers run on.
 const DRIVER_CORE: &str = "0";
 /// How much of what a failed driver said on stderr is kept.
 const TOLD: usize = 400;
+/// The exit code of a driver whose client cannot do what is asked, and how the line on stderr begins that says why.
+const UNSUPPORTED: (i32, &str) = (3, "unsupported: ");
 
 /// Runs a driver to its end; gives what its line says.
 ///
 /// # Errors
-/// It could not be started, hung, failed, lost records, or printed something else.
-pub fn drive(program: &Program, scenario: &Scenario, mut occasion: Occasion<'_>) -> Result<Outcome, String> {
+/// It cannot do what is asked, could not be started, hung, failed, lost records, or printed something else.
+pub fn drive(program: &Program, scenario: &Scenario, mut occasion: Occasion<'_>) -> Result<Outcome, Failure> {
     let deadline = scenario.deadline(occasion.warmup);
     occasion.epoch_ns = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
     let mut command = Command::new("taskset");
@@ -27,11 +29,13 @@ pub fn drive(program: &Program, scenario: &Scenario, mut occasion: Occasion<'_>)
     command.args(scenario.arguments(&occasion));
     let said = run_with_deadline(&mut command, deadline)?;
     let outcome = read_outcome(&said.stdout)?;
-    if outcome.records == 0 && matches!(scenario.mode, Mode::Produce | Mode::Latency | Mode::Consume) {
-        return Err(format!("no record came in its window: {}", ending(&said.stderr)));
-    }
     if outcome.errors > 0 {
-        return Err(format!("{} records failed: {}", outcome.errors, ending(&said.stderr)));
+        let reason = format!("{} records failed: {}", outcome.errors, ending(&said.stderr));
+        // What a consumer counts as errors are gaps and repetitions.
+        return Err(if scenario.mode == Mode::Consume { Failure::lost(reason) } else { reason.into() });
+    }
+    if let Some(flaw) = outcome.flaw(scenario.mode) {
+        return Err(format!("{flaw}: {}", ending(&said.stderr)).into());
     }
     Ok(outcome)
 }
@@ -54,7 +58,7 @@ struct Said {
     stderr: String,
 }
 
-fn run_with_deadline(command: &mut Command, deadline: Duration) -> Result<Said, String> {
+fn run_with_deadline(command: &mut Command, deadline: Duration) -> Result<Said, Failure> {
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -66,11 +70,19 @@ fn run_with_deadline(command: &mut Command, deadline: Duration) -> Result<Said, 
     let Ok(stdout) = stdout.recv_timeout(deadline) else {
         end(&mut child);
         let said = stderr.recv_timeout(Duration::from_secs(1)).unwrap_or_default();
-        return Err(format!("hung: ended after {} s: {}", deadline.as_secs(), ending(&said)));
+        return Err(format!("hung: ended after {} s: {}", deadline.as_secs(), ending(&said)).into());
     };
     let status = child.wait().map_err(|error| error.to_string())?;
     let said = Said { stdout, stderr: stderr.recv_timeout(Duration::from_secs(1)).unwrap_or_default() };
-    if status.success() { Ok(said) } else { Err(format!("{status}: {}", ending(&said.stderr))) }
+    if status.success() {
+        return Ok(said);
+    }
+    let (code, beginning) = UNSUPPORTED;
+    let unsupported = said.stderr.lines().find_map(|line| line.strip_prefix(beginning));
+    Err(match unsupported.filter(|_| status.code() == Some(code)) {
+        Some(what) => Failure::unsupported(what.trim()),
+        None => format!("{status}: {}", ending(&said.stderr)).into(),
+    })
 }
 
 /// Reads a pipe to its end on a thread of its own, so that no pipe fills up while another is waited for.
@@ -103,6 +115,7 @@ fn ending(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outcome::FailureKind;
 
     fn shell(script: &str) -> Command {
         let mut command = Command::new("sh");
@@ -113,22 +126,33 @@ mod tests {
     #[test]
     fn a_driver_that_hangs_is_ended() {
         let failed = run_with_deadline(&mut shell("echo why >&2; exec sleep 60"), Duration::from_millis(200));
-        let reason = failed.unwrap_err();
+        let reason = failed.unwrap_err().reason;
         assert!(reason.contains("hung") && reason.contains("why"), "{reason}");
     }
 
     #[test]
     fn a_driver_that_fails_says_why() {
-        let reason =
-            run_with_deadline(&mut shell("echo reason >&2; exit 3"), Duration::from_secs(10)).unwrap_err();
-        assert!(reason.contains('3') && reason.contains("reason"), "{reason}");
+        let failure = |script| run_with_deadline(&mut shell(script), Duration::from_secs(10)).unwrap_err();
+        let failed = failure("echo reason >&2; exit 3");
+        assert_eq!(failed.kind, FailureKind::Failed);
+        assert!(failed.reason.contains('3') && failed.reason.contains("reason"), "{failed}");
+        assert_eq!(failure("echo 'unsupported: zstd' >&2; exit 1").kind, FailureKind::Failed);
+    }
+
+    #[test]
+    fn a_driver_that_cannot_do_it_says_what() {
+        let script = "echo a warning >&2; echo 'unsupported: zstd' >&2; exit 3";
+        let failed = run_with_deadline(&mut shell(script), Duration::from_secs(10)).unwrap_err();
+        assert_eq!(failed, Failure::unsupported("zstd"));
     }
 
     #[test]
     fn exactly_one_line_of_results_is_taken() {
-        assert_eq!(read_outcome("{\"records\": 7}\n").unwrap().records, 7);
+        let line = serde_json::to_string(&Outcome { records: 7, ..Outcome::default() }).unwrap();
+        assert_eq!(read_outcome(&format!("{line}\n")).unwrap().records, 7);
         assert!(read_outcome("").is_err());
-        assert!(read_outcome("{}\n{}\n").is_err());
+        assert!(read_outcome("{}\n").is_err());
+        assert!(read_outcome(&format!("{line}\n{line}\n")).is_err());
         assert!(read_outcome("listening\n").is_err());
     }
 }

@@ -1,8 +1,6 @@
 //! What the cost of producing is shown to grow with.
 
-use std::collections::BTreeMap;
-
-use crate::judge::Sheet;
+use crate::judge::{Sheet, Sheets};
 use crate::scenario::{BrokerKind, Codec, Group, Mode, Rate, Scenario, Settings};
 
 /// What cost grows with.
@@ -65,7 +63,7 @@ pub const GROWTHS: [Growth; 5] = [
 
 impl Growth {
     /// Its sheets, from little to much.
-    pub fn columns<'s, 'a>(&self, sheets: &'s BTreeMap<&'a str, Sheet<'a>>) -> Vec<&'s Sheet<'a>> {
+    pub fn columns<'s, 'a>(&self, sheets: &'s Sheets<'a>) -> Vec<&'s Sheet<'a>> {
         let mut columns: Vec<&Sheet<'a>> =
             sheets.values().filter(|sheet| (self.part)(sheet.scenario)).collect();
         columns.sort_by_key(|sheet| (self.value)(sheet.scenario));

@@ -1,10 +1,14 @@
 //! What the runs of one scenario say: everyone's figures, the best peer, and whether the comparison counts at all.
 
-use crate::clients::{EMPTY, OURS, OURS_AGAIN, find};
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::clients::{CLIENTS, EMPTY, OURS, OURS_AGAIN};
 use crate::metric::Metric;
-use crate::record::{Outcome, Run};
-use crate::scenario::Scenario;
-use crate::stats::{Estimate, Samples, median, median_with_interval, ratio_of_medians};
+use crate::outcome::{Failure, FailureKind, Outcome};
+use crate::record::{Run, Session};
+use crate::scenario::{Mode, Scenario};
+use crate::stats::{Estimate, Sample, ratio};
+use crate::table::number;
 
 /// The most of the machine's time that its host may keep in a run that counts.
 const MOST_STEAL: f64 = 0.05;
@@ -29,26 +33,66 @@ pub fn void_run(steal: f64, foreign_cores: f64) -> Option<String> {
 pub struct Sheet<'a> {
     /// The scenario.
     pub scenario: &'a Scenario,
+    session: &'a Session,
     runs: Vec<&'a Run>,
-    seed: u64,
+    /// The first round that counts: the second, where there are more than one.
+    first: u32,
+}
+
+/// The sheets of all scenarios, by name.
+pub type Sheets<'a> = BTreeMap<&'a str, Sheet<'a>>;
+
+/// Some clients in the rounds that all of them were measured in, with what is taken off.
+struct Together {
+    rounds: usize,
+    samples: Vec<Sample>,
+    floor: Option<Sample>,
+}
+
+impl Together {
+    /// What a client shows in these rounds, less what the empty client shows in the same. It is not held at zero: what is
+    /// below is noise that has to be seen.
+    fn figure(&self, client: usize, drawn: &[usize]) -> Option<f64> {
+        let floor = self.floor.as_ref().map_or(Some(0.0), |floor| floor.figure(drawn))?;
+        Some(self.samples.get(client)?.figure(drawn)? - floor)
+    }
+}
+
+/// Ours beside the best peer. What could not be compared has the reason.
+#[derive(Clone, Debug)]
+pub struct Comparison {
+    /// Our figure.
+    pub ours: Result<Estimate, String>,
+    /// The best peer with its figure.
+    pub best: Result<(&'static str, Estimate), String>,
+    /// Ours ÷ the best peer's.
+    pub ratio: Result<Estimate, String>,
+    /// Ours ÷ ours, which should be 1.
+    pub control: Result<Estimate, String>,
+    /// Why none of it counts, if so.
+    pub void: Option<String>,
 }
 
 impl<'a> Sheet<'a> {
-    /// Of these runs, the first round dropped where there are more. `None` without runs.
-    pub fn of(runs: &[&'a Run], seed: u64) -> Option<Self> {
+    /// Of these runs of a session. `None` without runs.
+    pub fn of(runs: &[&'a Run], session: &'a Session) -> Option<Self> {
         let scenario = &runs.first()?.scenario;
-        let measured = runs.iter().any(|run| run.round > 0);
-        let runs = runs.iter().copied().filter(|run| run.round > 0 || !measured).collect();
-        Some(Self { scenario, runs, seed })
+        let first = u32::from(runs.iter().any(|run| run.round > 0));
+        Some(Self { scenario, session, runs: runs.to_vec(), first })
+    }
+
+    /// Whether it was only a check.
+    pub fn is_quick(&self) -> bool {
+        self.session.quick
     }
 
     /// The clients that took part, in the order of the tables.
     pub fn clients(&self) -> Vec<&'static str> {
-        let took_part = |name: &str| self.runs.iter().any(|run| run.client == name);
-        crate::clients::CLIENTS.iter().map(|client| client.name).filter(|name| took_part(name)).collect()
+        CLIENTS.iter().map(|client| client.name).filter(|name| self.runs_of(name).next().is_some()).collect()
     }
 
-    fn runs_of(&self, client: &str) -> impl Iterator<Item = &'a Run> {
+    /// Everything that a client did, the first round too.
+    pub fn runs_of(&self, client: &str) -> impl Iterator<Item = &'a Run> {
         self.runs.iter().copied().filter(move |run| run.client == client)
     }
 
@@ -62,50 +106,93 @@ impl<'a> Sheet<'a> {
         self.runs.first().map_or(0, |run| run.rate)
     }
 
-    /// Why a client has no figures, if it failed.
-    pub fn failure(&self, client: &str) -> Option<&'a str> {
-        self.runs_of(client).find_map(|run| run.failure.as_deref())
-    }
-
-    /// A client's samples as they were measured. Runs that are void are left out where enough others remain; of a run that
-    /// was repeated, the repetition counts.
-    fn samples(&self, client: &str, metric: Metric) -> Samples {
-        let good = || self.runs_of(client).filter(|run| run.failure.is_none());
-        let of = |runs: &mut dyn Iterator<Item = &Run>| -> Samples {
-            runs.filter_map(|run| Some((run.round, metric.of(run)?))).collect()
+    /// How often and how long it was measured.
+    pub fn effort(&self) -> String {
+        let counted = self.runs.iter().filter(|run| run.round >= self.first);
+        let rounds = match counted.map(|run| run.round).collect::<BTreeSet<_>>().len() {
+            1 => "1 round".to_owned(),
+            rounds => format!("{rounds} rounds"),
         };
-        let clean = of(&mut good().filter(|run| run.void.is_none()));
-        if clean.len() >= ENOUGH { clean } else { of(&mut good()) }
-    }
-
-    /// The same without what the empty client shows, where the metric asks for that.
-    fn net_samples(&self, client: &str, metric: Metric) -> Samples {
-        let mut samples = self.samples(client, metric);
-        if metric.less_control(self.scenario.mode) && client != EMPTY {
-            let own = self.own_cost(metric).unwrap_or(0.0);
-            samples.values_mut().for_each(|value| *value = (*value - own).max(0.0));
+        match (self.scenario.mode, self.scenario.records) {
+            (Mode::Start | Mode::Memory, _) => rounds,
+            (Mode::Consume, records) if records > 0 => {
+                format!("{rounds} of {} records or more", number(records as f64))
+            }
+            _ => format!("{rounds} of {} s", self.scenario.seconds),
         }
-        samples
     }
 
-    /// What the empty client shows.
+    /// Why a client has no figures, if it failed.
+    pub fn failure(&self, client: &str) -> Option<&'a Failure> {
+        self.runs_of(client).find_map(|run| run.failure.as_ref())
+    }
+
+    /// Records that one of our clients lost, in whichever round.
+    pub fn lost(&self) -> Option<&'a Failure> {
+        let ours = CLIENTS.iter().filter(|client| !client.peer && client.name != EMPTY);
+        let failures =
+            ours.flat_map(|client| self.runs_of(client.name)).filter_map(|run| run.failure.as_ref());
+        failures.into_iter().find(|failure| failure.kind == FailureKind::Lost)
+    }
+
+    /// A client's runs that have this figure, by round. Runs that are void are left out where enough others remain; of a run
+    /// that was repeated, the repetition counts.
+    fn rounds(&self, client: &str, metric: Metric) -> BTreeMap<u32, &'a Run> {
+        let good = || {
+            let runs = self.runs_of(client).filter(|run| run.round >= self.first && run.failure.is_none());
+            runs.filter(|run| metric.of(run).is_some()).map(|run| (run.round, run))
+        };
+        let clean: BTreeMap<u32, &Run> = good().filter(|(_, run)| run.void.is_none()).collect();
+        if clean.len() >= ENOUGH { clean } else { good().collect() }
+    }
+
+    /// `None` if there is no round in which all were measured.
+    fn together(&self, clients: &[&str], metric: Metric) -> Option<Together> {
+        let floor = metric.floor(self.scenario.mode).filter(|_| !clients.contains(&EMPTY)).map(|_| EMPTY);
+        let of_each: Vec<BTreeMap<u32, &Run>> =
+            clients.iter().copied().chain(floor).map(|client| self.rounds(client, metric)).collect();
+        let common: Vec<u32> = of_each
+            .first()?
+            .keys()
+            .copied()
+            .filter(|round| of_each.iter().all(|runs| runs.contains_key(round)))
+            .collect();
+        let sample = |runs: &BTreeMap<u32, &Run>| {
+            metric.sample(&common.iter().filter_map(|round| runs.get(round).copied()).collect::<Vec<_>>())
+        };
+        let mut samples = of_each.iter().map(sample).collect::<Option<Vec<_>>>()?;
+        let floor = floor.and_then(|_| samples.pop());
+        (!common.is_empty()).then_some(Together { rounds: common.len(), samples, floor })
+    }
+
+    /// What the empty client shows, where that is taken off.
     pub fn own_cost(&self, metric: Metric) -> Option<f64> {
-        median(&self.samples(EMPTY, metric).into_values().collect::<Vec<_>>())
+        metric.floor(self.scenario.mode)?;
+        Some(self.figure(EMPTY, metric)?.value)
     }
 
-    /// A client's figure with its interval.
+    /// A client's figure with its interval, less what the empty client shows where the metric asks for that.
     pub fn figure(&self, client: &str, metric: Metric) -> Option<Estimate> {
-        median_with_interval(&self.net_samples(client, metric), self.seed)
+        let together = self.together(&[client], metric)?;
+        Estimate::of(together.rounds, self.session.seed, |drawn| together.figure(0, drawn))
     }
 
-    /// Ours ÷ the other's.
-    pub fn ratio(&self, other: &str, metric: Metric) -> Option<Estimate> {
-        ratio_of_medians(&self.net_samples(OURS, metric), &self.net_samples(other, metric), self.seed)
+    /// One client's figure ÷ the other's, of the rounds that both were measured in. Each draw takes everyone's runs of the
+    /// same rounds: what slowed all of them in one widens nothing, and the noise of what is taken off is in the interval.
+    fn ratio(&self, one: &str, other: &str, metric: Metric) -> Result<Estimate, String> {
+        let together = self
+            .together(&[one, other], metric)
+            .ok_or_else(|| format!("there is no round in which both {one} and {other} were measured"))?;
+        let of = |drawn: &[usize]| ratio(together.figure(0, drawn)?, together.figure(1, drawn)?);
+        Estimate::of(together.rounds, self.session.seed, of).ok_or_else(|| {
+            let floor = metric.floor(self.scenario.mode).unwrap_or("nothing");
+            format!("{one} and {other} are at or below what {floor} takes")
+        })
     }
 
     /// The peer with the best figure.
     pub fn best_peer(&self, metric: Metric) -> Option<(&'static str, Estimate)> {
-        let peers = self.clients().into_iter().filter(|name| find(name).is_some_and(|client| client.peer));
+        let peers = CLIENTS.iter().filter(|client| client.peer).map(|client| client.name);
         let figures = peers.filter_map(|name| Some((name, self.figure(name, metric)?)));
         figures.min_by(|(_, a), (_, b)| {
             let order = a.value.total_cmp(&b.value);
@@ -114,116 +201,47 @@ impl<'a> Sheet<'a> {
     }
 
     /// Ours ÷ ours, which should be 1.
-    pub fn control(&self, metric: Metric) -> Option<Estimate> {
-        ratio_of_medians(&self.net_samples(OURS_AGAIN, metric), &self.net_samples(OURS, metric), self.seed)
+    pub fn control(&self, metric: Metric) -> Result<Estimate, String> {
+        self.ratio(OURS_AGAIN, OURS, metric).map_err(|reason| format!("no control: {reason}"))
     }
 
-    /// Why this comparison does not count, if so.
-    pub fn void(&self, metric: Metric) -> Option<String> {
-        if let Some(control) = self.control(metric).filter(|control| !control.holds_one()) {
-            return Some(format!(
-                "ours ÷ ours is {:.2} [{:.2}, {:.2}]",
-                control.value, control.low, control.high
-            ));
+    /// Ours beside the best peer.
+    pub fn compare(&self, metric: Metric) -> Comparison {
+        let best = self.best_peer(metric).ok_or_else(|| "no peer was measured".to_owned());
+        let failed = || match self.failure(OURS) {
+            Some(failure) => format!("ours failed: {failure}"),
+            None => "ours was not measured".to_owned(),
+        };
+        Comparison {
+            ours: self.figure(OURS, metric).ok_or_else(failed),
+            ratio: best.clone().and_then(|(name, _)| self.ratio(OURS, name, metric)),
+            best,
+            control: self.control(metric),
+            void: self.void(metric),
         }
-        let compared = self.clients().into_iter().filter(|&name| name != OURS_AGAIN && name != EMPTY);
-        let disturbed = compared.filter(|name| self.is_disturbed(name));
-        let disturbed: Vec<&str> = disturbed.collect();
+    }
+
+    /// Why no comparison of this figure counts, if so.
+    fn void(&self, metric: Metric) -> Option<String> {
+        let floor = metric.floor(self.scenario.mode);
+        if let Some(floor) = floor.filter(|_| self.rounds(EMPTY, metric).is_empty()) {
+            let reason = self.failure(EMPTY).map_or(String::new(), |failure| format!(": {failure}"));
+            return Some(format!("what {floor} takes was not measured{reason}"));
+        }
+        let rests_on = self.clients().into_iter().filter(|&name| name != EMPTY || floor.is_some());
+        let disturbed: Vec<&str> = rests_on.filter(|name| self.is_disturbed(name)).collect();
         (!disturbed.is_empty()).then(|| format!("too few undisturbed runs of {}", disturbed.join(", ")))
     }
 
     /// Whether a client's figures rest on runs that are void.
     pub fn is_disturbed(&self, client: &str) -> bool {
-        let clean = self.runs_of(client).filter(|run| run.failure.is_none() && run.void.is_none()).count();
-        clean < ENOUGH && self.runs_of(client).any(|run| run.void.is_some() && self.stands(run))
-    }
-
-    /// Whether no later try of the same round counts instead.
-    fn stands(&self, run: &Run) -> bool {
-        let later = |other: &Run| other.round == run.round && other.repeated && !run.repeated;
-        !self.runs_of(&run.client).any(later)
+        let counted = || self.runs_of(client).filter(|run| run.round >= self.first);
+        let clean = counted().filter(|run| run.failure.is_none() && run.void.is_none()).count();
+        // A later try of the same round counts instead.
+        let stands = |run: &Run| !counted().any(|it| it.round == run.round && it.repeated && !run.repeated);
+        clean < ENOUGH && counted().any(|run| run.void.is_some() && stands(run))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::run;
-
-    fn sheet(runs: &[Run]) -> Sheet<'_> {
-        Sheet::of(&runs.iter().collect::<Vec<_>>(), 1).unwrap()
-    }
-
-    fn rounds(client: &str, cpu: &[f64]) -> Vec<Run> {
-        (0..).zip(cpu).map(|(round, &cpu)| run("produce-real", client, round, cpu)).collect()
-    }
-
-    #[test]
-    fn a_run_is_void_by_stolen_time_or_the_load_of_others() {
-        assert_eq!(void_run(0.01, 0.4), None);
-        assert!(void_run(0.06, 0.0).unwrap().contains("stolen"));
-        assert!(void_run(0.0, 0.7).unwrap().contains("0.7 cores"));
-    }
-
-    #[test]
-    fn the_first_round_and_the_drivers_own_cost_do_not_count() {
-        let runs = [
-            rounds("ours", &[9.0, 0.4, 0.4, 0.4]),
-            rounds("krafka", &[0.1, 1.7, 1.7, 1.7]),
-            rounds("kacrab", &[0.1, 0.9, 0.9, 0.9]),
-            rounds("control", &[0.0, 0.1, 0.1, 0.1]),
-        ]
-        .concat();
-        let sheet = sheet(&runs);
-        let (best, figure) = sheet.best_peer(Metric::Cpu).unwrap();
-        assert_eq!(best, "kacrab");
-        assert!((figure.value - 0.8).abs() < 1e-9);
-        assert!((sheet.ratio(best, Metric::Cpu).unwrap().value - 0.375).abs() < 1e-9);
-        assert_eq!(sheet.own_cost(Metric::Cpu), Some(0.1));
-        assert_eq!(sheet.void(Metric::Cpu), None);
-    }
-
-    #[test]
-    fn the_best_at_throughput_is_the_highest() {
-        let runs = [rounds("krafka", &[1.0]), rounds("kacrab", &[1.0])].concat();
-        let mut runs = runs;
-        runs[1].outcome.as_mut().unwrap().seconds = 1.0;
-        assert_eq!(sheet(&runs).best_peer(Metric::Throughput).unwrap().0, "kacrab");
-    }
-
-    #[test]
-    fn a_control_without_one_voids_the_scenario() {
-        let runs =
-            [rounds("ours", &[1.0, 0.50, 0.51, 0.49]), rounds("ours-control", &[1.0, 0.60, 0.61, 0.59])]
-                .concat();
-        assert!(sheet(&runs).void(Metric::Cpu).unwrap().contains("ours ÷ ours is 1.20"));
-    }
-
-    #[test]
-    fn disturbed_runs_are_left_out_while_enough_remain() {
-        let mut runs = rounds("ours", &[1.0, 0.5, 0.5, 0.5, 5.0]);
-        runs[4].void = Some("others used 1.0 cores".into());
-        assert_eq!(sheet(&runs).figure("ours", Metric::Cpu).unwrap().high, 0.5);
-        assert_eq!(sheet(&runs).void(Metric::Cpu), None);
-        runs[3].void = runs[4].void.clone();
-        assert!(sheet(&runs).void(Metric::Cpu).unwrap().contains("undisturbed runs of ours"));
-    }
-
-    #[test]
-    fn of_a_repeated_run_the_repetition_counts() {
-        let mut runs = rounds("ours", &[1.0, 7.0]);
-        runs[1].void = Some("others used 1.0 cores".into());
-        runs.push(Run { repeated: true, ..run("produce-real", "ours", 1, 0.5) });
-        assert_eq!(sheet(&runs).figure("ours", Metric::Cpu).unwrap().value, 0.5);
-        assert!(!sheet(&runs).is_disturbed("ours"));
-    }
-
-    #[test]
-    fn a_client_that_failed_has_no_figures_but_a_reason() {
-        let mut runs = rounds("krafka", &[1.0, 1.0]);
-        runs[1].failure = Some("acknowledged 7 but 6 are in the topic".into());
-        let sheet = sheet(&runs);
-        assert_eq!(sheet.figure("krafka", Metric::Cpu), None);
-        assert!(sheet.failure("krafka").unwrap().contains("acknowledged 7"));
-    }
-}
+mod tests;

@@ -2,14 +2,18 @@
 
 mod broker;
 mod building;
+mod chapters;
 mod clients;
 mod drive;
+mod failures;
 mod goals;
 mod growth;
 mod judge;
 mod machine;
 mod matrix;
 mod metric;
+mod nowhere;
+mod outcome;
 mod plot;
 mod plots;
 mod record;
@@ -23,6 +27,7 @@ mod table;
 #[cfg(test)]
 mod testing;
 mod topics;
+mod verdicts;
 
 use std::fs;
 use std::process::{Command, ExitCode};
@@ -33,6 +38,7 @@ use clap::{Args, Parser, Subcommand};
 use self::building::{Built, Paths, Program, build_broker, build_clients, run_quietly};
 use self::clients::{CLIENTS, Client, EMPTY, OURS, OURS_AGAIN};
 use self::machine::Machine;
+use self::outcome::FailureKind;
 use self::record::{Participant, Recorded, Recorder, Session, latest_by_scenario, read_all};
 use self::report::Report;
 use self::scenario::{BrokerKind, Scenario};
@@ -178,7 +184,7 @@ fn run(arguments: &RunArguments) -> Result<bool, String> {
     drop(conductor);
     let lost: Vec<String> = runs
         .iter()
-        .filter(|run| run.failure.as_deref().is_some_and(|failure| failure.starts_with("MISMATCH")))
+        .filter(|run| run.failure.as_ref().is_some_and(|failure| failure.kind == FailureKind::Lost))
         .map(|run| run.client.clone())
         .collect();
     let recorded = [Recorded { session, runs }];

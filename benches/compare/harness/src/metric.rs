@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::record::Run;
 use crate::scenario::{BrokerKind, Mode, Rate, Scenario};
+use crate::stats::{Pool, Sample};
 
 /// A figure of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -59,38 +60,60 @@ impl Metric {
         self == Metric::Throughput
     }
 
-    /// Whether what the empty client shows in the same scenario is taken off.
-    pub fn less_control(self, mode: Mode) -> bool {
+    /// What of the empty client, in the same scenario, is taken off; `None` if nothing is.
+    pub fn floor(self, mode: Mode) -> Option<&'static str> {
         match self {
-            Metric::Cpu => mode == Mode::Produce,
-            Metric::P99Above | Metric::P999Above => true,
-            _ => false,
+            Metric::Cpu if mode == Mode::Produce => Some("an empty driver"),
+            Metric::P99Above | Metric::P999Above => Some("a raw socket"),
+            _ => None,
         }
     }
 
-    /// The figure of a run; `None` where the run has none.
+    fn quantile(self) -> Option<f64> {
+        match self {
+            Metric::P50 => Some(0.5),
+            Metric::P99 | Metric::P99Above => Some(0.99),
+            Metric::P999 | Metric::P999Above => Some(0.999),
+            _ => None,
+        }
+    }
+
+    /// What these runs have measured; `None` if one has no such figure.
+    pub fn sample(self, runs: &[&Run]) -> Option<Sample> {
+        match self.quantile() {
+            Some(quantile) => {
+                let histograms = runs.iter().map(|run| histogram(run)).collect::<Option<Vec<_>>>()?;
+                Some(Sample::Latencies(Pool::of(&histograms, quantile)))
+            }
+            None => Some(Sample::Values(runs.iter().map(|run| self.value(run)).collect::<Option<_>>()?)),
+        }
+    }
+
+    /// The figure of one run; `None` where it has none.
     pub fn of(self, run: &Run) -> Option<f64> {
+        self.sample(&[run])?.figure(&[0])
+    }
+
+    /// The number that a run measures, where it is not latencies.
+    fn value(self, run: &Run) -> Option<f64> {
         let outcome = run.outcome.as_ref()?;
-        let latency = || outcome.latency_us.as_ref().filter(|latency| latency.count > 0);
         let memory = || outcome.memory.as_ref();
         let records = outcome.records as f64;
-        let figure = match self {
+        let value = match self {
             Metric::Cpu => (outcome.cpu_user_s + outcome.cpu_sys_s) * 1e6 / records,
             Metric::Throughput => records / outcome.seconds,
-            Metric::P50 => latency()?.p50,
-            Metric::P99 | Metric::P99Above => latency()?.p99,
-            Metric::P999 | Metric::P999Above => latency()?.p999,
-            Metric::RssPeak => outcome.rss_peak_kib? / 1024.0,
+            Metric::P50 | Metric::P99 | Metric::P999 | Metric::P99Above | Metric::P999Above => return None,
+            Metric::RssPeak => outcome.rss_peak_kib / 1024.0,
             Metric::IdleRss => memory()?.idle_rss_kib / 1024.0,
             Metric::WrittenRss => memory()?.written_rss_kib / 1024.0,
             Metric::FirstAck => outcome.first_ack_us? / 1000.0,
             Metric::Wakeups => {
                 // Requests are counted with the warm-up, switches without.
                 let of_window = run.produce_requests? as f64 * records / outcome.acked_total as f64;
-                outcome.voluntary_switches? / of_window
+                outcome.voluntary_switches / of_window
             }
         };
-        (figure.is_finite() && figure >= 0.0).then_some(figure)
+        (value.is_finite() && value >= 0.0).then_some(value)
     }
 
     /// What a scenario is run for, the most important first.
@@ -109,11 +132,15 @@ impl Metric {
     }
 }
 
+fn histogram(run: &Run) -> Option<&[(f64, u64)]> {
+    Some(&run.outcome.as_ref()?.latency_us.as_ref()?.histogram)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Outcome;
-    use crate::testing::run;
+    use crate::outcome::Outcome;
+    use crate::testing::{latency, run};
 
     #[test]
     fn figures_follow_from_a_run() {
@@ -124,6 +151,20 @@ mod tests {
         // 5000 requests for 1.25 million records are 4000 for the million of the window.
         assert_eq!(Metric::Wakeups.of(&run), Some(0.5));
         assert_eq!(Metric::P99.of(&run), None);
+    }
+
+    #[test]
+    fn latencies_of_several_runs_are_one() {
+        let of = |round, histogram: &[(f64, u64)]| {
+            let mut run = run("latency-linger-0", "ours", round, 0.5);
+            run.outcome.as_mut().unwrap().latency_us = Some(latency(histogram));
+            run
+        };
+        let (calm, rough) = (of(1, &[(100.0, 1000)]), of(2, &[(100.0, 950), (900.0, 50)]));
+        assert_eq!(Metric::P99.of(&rough), Some(900.0));
+        let sample = Metric::P99.sample(&[&calm, &rough]).unwrap();
+        assert_eq!((sample.figure(&[0]), sample.figure(&[0, 1])), (Some(100.0), Some(900.0)));
+        assert!(Metric::P99.sample(&[&calm, &Run { outcome: None, ..rough }]).is_none());
     }
 
     #[test]

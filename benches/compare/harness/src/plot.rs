@@ -34,14 +34,17 @@ pub fn bars(title: &str, unit: &str, bars: &[Bar]) -> String {
     const TOP: f64 = 52.0;
     const STEP: f64 = 26.0;
     let height = TOP + STEP * bars.len() as f64 + 12.0;
-    let most = bars.iter().map(|bar| bar.figure.high.max(bar.figure.value)).fold(f64::MIN_POSITIVE, f64::max);
-    let x = |value: f64| LEFT + value / most * (WIDTH - LEFT - RIGHT);
+    let end = |figure: Estimate| figure.interval.map_or(figure.value, |(_, high)| high.max(figure.value));
+    let most = bars.iter().map(|bar| end(bar.figure)).fold(f64::MIN_POSITIVE, f64::max);
+    // What is left of a figure may be below zero, for which there is no room; its number tells.
+    let x = |value: f64| LEFT + value.max(0.0) / most * (WIDTH - LEFT - RIGHT);
     let mut svg = open(height, title, unit);
     for (index, bar) in bars.iter().enumerate() {
         let y = TOP + STEP * index as f64;
         let middle = y + 9.0;
         let colour = if bar.ours { COLOURS[0] } else { COLOURS[1] };
-        let Estimate { value, low, high } = bar.figure;
+        let figure = bar.figure;
+        let value = figure.value;
         let _ = writeln!(
             svg,
             r#"<text x="{}" y="{}" text-anchor="end">{}</text>"#,
@@ -54,17 +57,19 @@ pub fn bars(title: &str, unit: &str, bars: &[Bar]) -> String {
             svg,
             r#"<rect x="{LEFT}" y="{y:.1}" width="{width:.1}" height="18" rx="2" fill="{colour}"/>"#
         );
-        let (from, to) = (x(low), x(high));
-        let _ = writeln!(
-            svg,
-            r#"<path class="whisker" fill="none" d="M{from:.1} {:.1}v8M{from:.1} {middle:.1}H{to:.1}M{to:.1} {:.1}v8"/>"#,
-            middle - 4.0,
-            middle - 4.0
-        );
+        if let Some((low, high)) = figure.interval {
+            let (from, to) = (x(low), x(high));
+            let _ = writeln!(
+                svg,
+                r#"<path class="whisker" fill="none" d="M{from:.1} {:.1}v8M{from:.1} {middle:.1}H{to:.1}M{to:.1} {:.1}v8"/>"#,
+                middle - 4.0,
+                middle - 4.0
+            );
+        }
         let _ = writeln!(
             svg,
             r#"<text x="{:.1}" y="{:.1}">{}</text>"#,
-            to.max(x(value)) + 6.0,
+            x(end(figure)) + 6.0,
             y + 13.0,
             number(value)
         );
@@ -220,13 +225,18 @@ mod tests {
     fn bars_are_as_long_as_their_figures() {
         let bar = |label: &str, value: f64, ours| Bar {
             label: label.into(),
-            figure: Estimate { value, low: value, high: value },
+            figure: Estimate { value, interval: None },
             ours,
         };
         let svg = bars("a <title>", "unit", &[bar("ours", 1.0, true), bar("peer", 2.0, false)]);
         assert!(svg.contains("a &lt;title&gt;") && svg.contains("prefers-color-scheme:dark"));
         assert!(svg.contains(r#"width="250.0""#) && svg.contains(r#"width="500.0""#), "{svg}");
         assert_eq!(svg.matches("<rect").count(), 2);
+        assert_eq!(svg.matches("<path").count(), 0);
+        let whisker = Estimate { value: -0.1, interval: Some((-0.2, 0.1)) };
+        let svg = bars("t", "u", &[Bar { label: "ours".into(), figure: whisker, ours: true }]);
+        assert_eq!(svg.matches("<path").count(), 1);
+        assert!(svg.contains(r#"width="0.5""#) && svg.contains(">-0.100<"), "{svg}");
     }
 
     #[test]

@@ -86,6 +86,8 @@ mod tests {
             runs.push(run("produce-real", "control", round, 0.01));
             runs.push(run("growth-tasks-1", "ours", round, 0.2));
             runs.push(run("growth-tasks-8", "ours", round, 0.3));
+            runs.push(run("growth-tasks-1", "control", round, 0.01));
+            runs.push(run("growth-tasks-8", "control", round, 0.01));
         }
         let sessions = [Recorded { session: session("1"), runs }];
         let latest = latest_by_scenario(&sessions);

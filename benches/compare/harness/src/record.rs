@@ -8,69 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::machine::{Disturbance, Machine};
+use crate::outcome::{Failure, Outcome};
 use crate::scenario::Scenario;
-
-/// The line that a driver prints.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Outcome {
-    /// The client with its own version.
-    pub version: String,
-    /// Records of the window.
-    pub records: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Records that failed.
-    pub errors: u64,
-    /// How long the window was.
-    pub seconds: f64,
-    /// CPU seconds of the window in user mode.
-    pub cpu_user_s: f64,
-    /// CPU seconds of the window in the kernel.
-    pub cpu_sys_s: f64,
-    /// The most memory that was resident, in KiB.
-    pub rss_peak_kib: Option<f64>,
-    /// Times that the process went to sleep in the window.
-    pub voluntary_switches: Option<f64>,
-    /// From the start of the process to the first acknowledgement.
-    pub first_ack_us: Option<f64>,
-    /// Latencies, where they were taken.
-    pub latency_us: Option<Latency>,
-    /// Everything that was acknowledged, or consumed, with the warm-up.
-    pub acked_total: u64,
-    /// Memory with many partitions.
-    pub memory: Option<Memory>,
-}
-
-/// Latencies in microseconds.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Latency {
-    /// Half took no longer.
-    pub p50: f64,
-    /// 99 of 100 took no longer.
-    pub p99: f64,
-    /// 999 of 1000 took no longer.
-    pub p999: f64,
-    /// The longest.
-    pub max: f64,
-    /// How many were taken.
-    pub count: u64,
-}
-
-/// Resident and proportional memory in KiB.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Memory {
-    /// Resident once the partitions are known.
-    pub idle_rss_kib: f64,
-    /// The process's share of it.
-    pub idle_pss_kib: f64,
-    /// Resident after each partition was written.
-    pub written_rss_kib: f64,
-    /// The process's share of it.
-    pub written_pss_kib: f64,
-}
 
 /// A client that was to take part.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -120,7 +59,7 @@ pub struct Run {
     /// What the driver measured; `None` if it failed.
     pub outcome: Option<Outcome>,
     /// What failed, if anything did.
-    pub failure: Option<String>,
+    pub failure: Option<Failure>,
     /// Produce requests that the brokers counted, where they do.
     pub produce_requests: Option<u64>,
     /// What else the machine did.
@@ -257,14 +196,6 @@ mod tests {
         assert_eq!(read.len(), 1);
         assert_eq!(read[0].session, session);
         assert_eq!(read[0].runs, [run]);
-    }
-
-    #[test]
-    fn a_driver_may_leave_out_what_does_not_apply() {
-        let line = r#"{"client":"x","version":"1","mode":"start","records":1,"bytes":116,"errors":0,"seconds":0.1,
-            "cpu_user_s":0.01,"cpu_sys_s":0.0,"requests":null,"first_ack_us":1500,"latency_us":null,"acked_total":1}"#;
-        let outcome: Outcome = serde_json::from_str(line).unwrap();
-        assert_eq!((outcome.first_ack_us, outcome.latency_us, outcome.acked_total), (Some(1500.0), None, 1));
     }
 
     #[test]

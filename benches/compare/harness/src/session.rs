@@ -10,7 +10,8 @@ use crate::drive::drive;
 use crate::judge::{Sheet, void_run};
 use crate::machine::{Disturbance, Moment};
 use crate::metric::Metric;
-use crate::record::{Outcome, Recorder, Run, Session};
+use crate::outcome::{Failure, FailureKind, Outcome};
+use crate::record::{Recorder, Run, Session};
 use crate::scenario::{BrokerKind, Mode, Occasion, Rate, Scenario, Settings};
 use crate::schedule::{round, warmup};
 
@@ -129,7 +130,8 @@ impl<'a> Conductor<'a> {
         let topic = self.fresh_topic(scenario)?;
         let broker = self.broker.as_ref().ok_or("there is no broker")?;
         let work = filling(scenario, WARMING);
-        let outcome = drive(&self.workshop.filler, &work, filling_into(&broker.bootstrap, &topic))?;
+        let outcome = drive(&self.workshop.filler, &work, filling_into(&broker.bootstrap, &topic))
+            .map_err(|failure| failure.reason)?;
         eprintln!("{:.0} k records/s", outcome.records as f64 / outcome.seconds / 1e3);
         broker.topics.delete(&topic)
     }
@@ -140,7 +142,7 @@ impl<'a> Conductor<'a> {
             Rate::Fixed(rate) => *rate,
             Rate::HalfOfSlowest(scenario) => {
                 let runs: Vec<&Run> = self.runs.iter().filter(|run| run.scenario.name == *scenario).collect();
-                half_of_the_slowest(&runs, self.session.seed).unwrap_or(LATENCY_RATE)
+                half_of_the_slowest(&runs, self.session).unwrap_or(LATENCY_RATE)
             }
         }
     }
@@ -179,7 +181,7 @@ impl<'a> Conductor<'a> {
     }
 
     /// One driver on its topic, and whether what it says is in the topic.
-    fn measure(&mut self, built: &Built, scenario: &Scenario, rate: u64) -> Result<Measured, String> {
+    fn measure(&mut self, built: &Built, scenario: &Scenario, rate: u64) -> Result<Measured, Failure> {
         let program = built.program.as_ref().map_err(Clone::clone)?;
         let prefilled = scenario.mode == Mode::Consume && scenario.records > 0;
         let (topic, records) =
@@ -205,14 +207,15 @@ impl<'a> Conductor<'a> {
             _ => None,
         };
         let checked = driven.and_then(|outcome| {
-            let failure = if prefilled {
-                mismatch("consumed", outcome.acked_total, records)
+            let counted = if prefilled {
+                Failure::of_counts("consumed", outcome.acked_total, records)
             } else if scenario.mode.writes() && built.client.name != EMPTY {
                 let written = broker.topics.records(&topic, scenario.partitions)?;
-                mismatch("acknowledged", outcome.acked_total, written)
+                Failure::of_counts("acknowledged", outcome.acked_total, written)
             } else {
                 None
             };
+            let failure = counted.or_else(|| outcome.missed_rate(rate, scenario).map(Failure::from));
             Ok(Measured { outcome, failure, requests, disturbance })
         });
         if !prefilled {
@@ -242,14 +245,15 @@ impl<'a> Conductor<'a> {
         let filling = filling(scenario, FILLING);
         let mut acknowledged = 0;
         while acknowledged < scenario.records {
-            let outcome = drive(&self.workshop.filler, &filling, filling_into(&broker.bootstrap, &topic))?;
+            let outcome = drive(&self.workshop.filler, &filling, filling_into(&broker.bootstrap, &topic))
+                .map_err(|failure| failure.reason)?;
             if outcome.acked_total == 0 {
                 return Err(format!("{topic} cannot be filled: nothing was acknowledged"));
             }
             acknowledged += outcome.acked_total;
         }
         let records = broker.topics.records(&topic, scenario.partitions)?;
-        if let Some(mismatch) = mismatch("acknowledged", acknowledged, records) {
+        if let Some(mismatch) = Failure::of_counts("acknowledged", acknowledged, records) {
             return Err(format!("{topic}: {mismatch}"));
         }
         self.filled.insert(topic.clone(), records);
@@ -275,17 +279,13 @@ fn filling_into<'a>(bootstrap: &'a str, topic: &'a str) -> Occasion<'a> {
 
 struct Measured {
     outcome: Outcome,
-    failure: Option<String>,
+    failure: Option<Failure>,
     requests: Option<u64>,
     disturbance: Disturbance,
 }
 
-fn mismatch(what: &str, said: u64, there: u64) -> Option<String> {
-    (said != there).then(|| format!("MISMATCH: {what} {said} records, but {there} are in the topic"))
-}
-
-fn half_of_the_slowest(runs: &[&Run], seed: u64) -> Option<u64> {
-    let sheet = Sheet::of(runs, seed)?;
+fn half_of_the_slowest(runs: &[&Run], session: &Session) -> Option<u64> {
+    let sheet = Sheet::of(runs, session)?;
     let peers = crate::clients::CLIENTS.iter().filter(|client: &&Client| client.peer);
     let rates = peers.filter_map(|client| sheet.figure(client.name, Metric::Throughput));
     let slowest = rates.map(|rate| rate.value).min_by(f64::total_cmp)?;
@@ -301,10 +301,12 @@ fn tell(run: &Run) {
             line += &format!("  {} {}", crate::table::number(figure), metric.title());
         }
     }
-    for (word, reason) in [("FAILED", &run.failure), ("void", &run.void)] {
-        if let Some(reason) = reason {
-            line += &format!("  {word}: {reason}");
-        }
+    if let Some(failure) = &run.failure {
+        let word = if failure.kind == FailureKind::Unsupported { "n/a" } else { "FAILED" };
+        line += &format!("  {word}: {failure}");
+    }
+    if let Some(reason) = &run.void {
+        line += &format!("  void: {reason}");
     }
     eprintln!("{line}");
 }
@@ -312,13 +314,7 @@ fn tell(run: &Run) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::run;
-
-    #[test]
-    fn what_was_acknowledged_must_be_in_the_topic() {
-        assert_eq!(mismatch("acknowledged", 5, 5), None);
-        assert!(mismatch("acknowledged", 5, 4).unwrap().contains("acknowledged 5 records, but 4"));
-    }
+    use crate::testing::{run, session};
 
     #[test]
     fn the_rate_of_latency_is_half_of_what_the_slowest_peer_reached() {
@@ -328,7 +324,7 @@ mod tests {
             run
         };
         let runs = [slow("java", 1.9), slow("krafka", 1.0), slow("ours", 100.0)];
-        assert_eq!(half_of_the_slowest(&runs.iter().collect::<Vec<_>>(), 1), Some(260_000));
-        assert_eq!(half_of_the_slowest(&[], 1), None);
+        assert_eq!(half_of_the_slowest(&runs.iter().collect::<Vec<_>>(), &session("1")), Some(260_000));
+        assert_eq!(half_of_the_slowest(&[], &session("1")), None);
     }
 }

@@ -54,10 +54,12 @@ impl Table {
     }
 }
 
-/// A number with three significant digits, or whole where it is large.
+/// A number with three significant digits, or whole where it is large; what a division by nothing gives, too.
 pub fn number(value: f64) -> String {
     let size = value.abs();
-    if size >= 100.0 {
+    if value.is_infinite() {
+        if value > 0.0 { "∞".into() } else { "-∞".into() }
+    } else if size >= 100.0 {
         thousands(value.round() as i64)
     } else if size >= 10.0 {
         format!("{value:.1}")
@@ -80,6 +82,16 @@ fn thousands(value: i64) -> String {
     if value < 0 { format!("-{text}") } else { text }
 }
 
+/// The beginning of a text, on one line.
+pub fn shortened(text: &str) -> String {
+    const MOST: usize = 160;
+    let line = text.replace('\n', " ");
+    match line.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
+        None => line,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +111,7 @@ mod tests {
         assert_eq!(number(0.0), "0.00");
         assert_eq!(number(1.987), "1.99");
         assert_eq!(number(12.34), "12.3");
+        assert_eq!(number(f64::INFINITY), "∞");
         assert_eq!(number(1_604_999.7), "1,605,000");
     }
 }

@@ -1,7 +1,8 @@
 //! What tests of several modules make up: sessions, and runs with figures of their own.
 
 use crate::machine::Disturbance;
-use crate::record::{Outcome, Participant, Run, Session};
+use crate::outcome::{Latency, Outcome};
+use crate::record::{Participant, Run, Session};
 use crate::scenario::Scenario;
 use crate::scenarios::{Effort, all};
 
@@ -44,8 +45,8 @@ pub(crate) fn run(name: &str, client: &str, round: u32, cpu: f64) -> Run {
             seconds: 2.0,
             cpu_user_s: cpu / 2.0,
             cpu_sys_s: cpu / 2.0,
-            rss_peak_kib: Some(10_240.0),
-            voluntary_switches: Some(2_000.0),
+            rss_peak_kib: 10_240.0,
+            voluntary_switches: 2_000.0,
             acked_total: 1_250_000,
             ..Outcome::default()
         }),
@@ -54,4 +55,10 @@ pub(crate) fn run(name: &str, client: &str, round: u32, cpu: f64) -> Run {
         disturbance: Disturbance { steal: 0.0, foreign_cores: 0.1, broker_cpu_s: 1.0, wall_s: 3.0 },
         void: None,
     }
+}
+
+/// Latencies and how many records had them.
+pub(crate) fn latency(histogram: &[(f64, u64)]) -> Latency {
+    let count = histogram.iter().fold(0, |sum: u64, &(_, count)| sum.saturating_add(count));
+    Latency { count, histogram: histogram.to_vec() }
 }
