@@ -9,6 +9,7 @@ mod failures;
 mod goals;
 mod growth;
 mod judge;
+mod latest;
 mod machine;
 mod matrix;
 mod metric;
@@ -37,9 +38,10 @@ use clap::{Args, Parser, Subcommand};
 
 use self::building::{Built, Paths, Program, build_broker, build_clients, run_quietly};
 use self::clients::{CLIENTS, Client, EMPTY, OURS, OURS_AGAIN};
+use self::latest::latest_by_scenario;
 use self::machine::Machine;
 use self::outcome::FailureKind;
-use self::record::{Participant, Recorded, Recorder, Session, latest_by_scenario, read_all};
+use self::record::{Participant, Recorded, Recorder, Session, read_all};
 use self::report::Report;
 use self::scenario::{BrokerKind, Scenario};
 use self::scenarios::Effort;
@@ -224,7 +226,7 @@ fn session(arguments: &RunArguments, workshop: &Workshop, scenarios: &[Scenario]
         id: ask("date", &["-u", "+%Y-%m-%dT%H-%M-%SZ"])?,
         seed: arguments.seed.unwrap_or_else(|| fastrand::u64(..1_000_000)),
         quick: arguments.choice.quick,
-        complete: arguments.clients.is_empty(),
+        all_clients: arguments.clients.is_empty(),
         machine: Machine::this(),
         commit: ask("git", &["describe", "--always", "--dirty"]).unwrap_or_else(|_| "unknown".into()),
         brokers,

@@ -75,7 +75,8 @@ fn line_plot_series(columns: &[&Sheet<'_>], value: fn(&crate::scenario::Scenario
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Recorded, latest_by_scenario};
+    use crate::latest::latest_by_scenario;
+    use crate::record::Recorded;
     use crate::testing::{run, session};
 
     #[test]

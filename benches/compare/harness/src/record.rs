@@ -1,6 +1,5 @@
 //! The raw results: one JSON line for each session and each run, appended at once, and read back by session.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -29,8 +28,8 @@ pub struct Session {
     pub seed: u64,
     /// Whether it was only a check.
     pub quick: bool,
-    /// Whether every client was asked for.
-    pub complete: bool,
+    /// Whether every client was asked for; some may have been left out for all that, or the session cut off.
+    pub all_clients: bool,
     /// Where it ran.
     pub machine: Machine,
     /// The commit that was measured.
@@ -149,35 +148,6 @@ pub fn read_all(folder: &Path) -> io::Result<Vec<Recorded>> {
     Ok(sessions)
 }
 
-/// The runs of one scenario in the session that tells most about it.
-#[derive(Clone, Debug)]
-pub struct Latest<'a> {
-    /// The session.
-    pub session: &'a Session,
-    /// The runs.
-    pub runs: Vec<&'a Run>,
-}
-
-/// For each scenario the newest session with all clients; failing that, the newest with some of them; failing that, the
-/// newest check.
-pub fn latest_by_scenario(sessions: &[Recorded]) -> BTreeMap<&str, Latest<'_>> {
-    let mut latest: BTreeMap<&str, Latest<'_>> = BTreeMap::new();
-    let worth = |session: &Session| (!session.quick, session.complete, session.id.clone());
-    for recorded in sessions {
-        let mut of_session: BTreeMap<&str, Latest<'_>> = BTreeMap::new();
-        for run in &recorded.runs {
-            let entry = of_session.entry(run.scenario.name.as_str());
-            entry.or_insert_with(|| Latest { session: &recorded.session, runs: Vec::new() }).runs.push(run);
-        }
-        for (name, found) in of_session {
-            if latest.get(name).is_none_or(|known| worth(known.session) <= worth(found.session)) {
-                latest.insert(name, found);
-            }
-        }
-    }
-    latest
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,25 +166,5 @@ mod tests {
         assert_eq!(read.len(), 1);
         assert_eq!(read[0].session, session);
         assert_eq!(read[0].runs, [run]);
-    }
-
-    #[test]
-    fn a_scenario_is_told_by_its_newest_full_session() {
-        let recorded = |id: &str, quick, complete, scenario: &str| {
-            let session = Session { quick, complete, ..session(id) };
-            let runs = vec![Run { session: id.into(), ..run(scenario, "ours", 1, 1.0) }];
-            Recorded { session, runs }
-        };
-        let sessions = [
-            recorded("1", false, true, "produce-real"),
-            recorded("2", false, true, "produce-real"),
-            recorded("3", false, false, "produce-real"),
-            recorded("4", true, true, "produce-real"),
-            recorded("5", true, true, "start"),
-        ];
-        let latest = latest_by_scenario(&sessions);
-        assert_eq!(latest["produce-real"].session.id, "2");
-        assert_eq!(latest["start"].session.id, "5");
-        assert_eq!(latest["produce-real"].runs.len(), 1);
     }
 }

@@ -6,7 +6,8 @@ use crate::chapters::{at_a_rate, comparison, growth, latency, others};
 use crate::clients::{CLIENTS, OURS_AGAIN};
 use crate::failures::failures;
 use crate::judge::{Sheet, Sheets};
-use crate::record::{Latest, Session};
+use crate::latest::Latest;
+use crate::record::Session;
 use crate::scenario::Settings;
 use crate::table::{Table, shortened};
 use crate::verdicts::goals;
@@ -123,7 +124,8 @@ impl<'a> Report<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Recorded, Run, latest_by_scenario};
+    use crate::latest::latest_by_scenario;
+    use crate::record::{Recorded, Run};
     use crate::testing::{run, session};
 
     fn report_of(runs: Vec<Run>) -> String {

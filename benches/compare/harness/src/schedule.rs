@@ -2,13 +2,17 @@
 
 use crate::building::Built;
 use crate::clients::{Client, EMPTY, OURS_AGAIN};
+use crate::outcome::FailureKind;
+use crate::record::Run;
 use crate::scenario::{Codec, Group, Mode, Scenario};
 
 /// A client that needs a long warm-up runs in one round of so many: it brings that warm-up with it each time.
 const SLOW_EVERY: u32 = 3;
+/// After so many failures in a scenario a client is spared the rest of it.
+const MOST_FAILURES: usize = 2;
 
 /// Whether a client has a part in a scenario at all.
-pub fn takes_part(client: &Client, scenario: &Scenario) -> bool {
+fn takes_part(client: &Client, scenario: &Scenario) -> bool {
     match client.name {
         // What rests on no goal needs no control, and takes less time without.
         OURS_AGAIN => scenario.group == Group::Goals,
@@ -16,6 +20,21 @@ pub fn takes_part(client: &Client, scenario: &Scenario) -> bool {
         "ours-zstd-rust" => scenario.codec == Codec::Zstd,
         _ => true,
     }
+}
+
+/// Whether a client has a part in that round of a scenario.
+pub fn runs_in(client: &Client, scenario: &Scenario, round: u32) -> bool {
+    let warms_up = !matches!(scenario.mode, Mode::Start | Mode::Memory);
+    let every_round = !client.slow || !warms_up || scenario.rounds == 1;
+    takes_part(client, scenario) && (every_round || round % SLOW_EVERY == 1)
+}
+
+/// Whether a client need not go on with a scenario, of which these are its runs: it cannot do it, or has failed often enough. What
+/// failed while others disturbed it is no sign.
+pub fn is_spared<'r>(runs: impl Iterator<Item = &'r Run>) -> bool {
+    let failures = runs.filter(|run| run.void.is_none()).filter_map(|run| run.failure.as_ref());
+    let kinds: Vec<FailureKind> = failures.map(|failure| failure.kind).collect();
+    kinds.contains(&FailureKind::Unsupported) || kinds.len() >= MOST_FAILURES
 }
 
 /// A client's warm-up in a scenario, in seconds.
@@ -30,10 +49,8 @@ pub fn round<'a>(
     round: u32,
     random: &mut fastrand::Rng,
 ) -> Vec<&'a Built> {
-    let its_turn = |client: &Client| !client.slow || round % SLOW_EVERY == 1 || scenario.rounds == 1;
     let ready = clients.iter().filter(|built| built.program.is_ok());
-    let mut order: Vec<&Built> =
-        ready.filter(|built| takes_part(built.client, scenario) && its_turn(built.client)).collect();
+    let mut order: Vec<&Built> = ready.filter(|built| runs_in(built.client, scenario, round)).collect();
     random.shuffle(&mut order);
     order
 }
@@ -57,7 +74,8 @@ mod tests {
 
     use super::*;
     use crate::clients::CLIENTS;
-    use crate::testing::scenario;
+    use crate::outcome::Failure;
+    use crate::testing::{run, scenario};
 
     fn built() -> Vec<Built> {
         CLIENTS
@@ -94,6 +112,24 @@ mod tests {
             java += usize::from(order.contains(&"java"));
         }
         assert_eq!(java, 3);
+    }
+
+    #[test]
+    fn java_runs_in_every_round_where_there_is_no_warm_up() {
+        let java = crate::clients::find("java").unwrap();
+        let rounds = |name| (0..8).filter(|&round| runs_in(java, &scenario(name), round)).count();
+        assert_eq!(["start", "memory", "latency-linger-0"].map(rounds), [8, 8, 3]);
+    }
+
+    #[test]
+    fn who_cannot_do_it_or_failed_twice_is_spared() {
+        let failed = |failure| Run { failure: Some(failure), ..run("start", "krafka", 0, 1.0) };
+        let hung = failed("hung".into());
+        assert!(!is_spared([&hung, &run("start", "krafka", 1, 1.0)].into_iter()));
+        assert!(is_spared([&hung, &hung].into_iter()));
+        assert!(is_spared([&failed(Failure::unsupported("zstd"))].into_iter()));
+        let disturbed = Run { void: Some("others used 1.0 cores".into()), ..hung.clone() };
+        assert!(!is_spared([&hung, &disturbed, &disturbed].into_iter()));
     }
 
     #[test]

@@ -13,10 +13,8 @@ use crate::metric::Metric;
 use crate::outcome::{Failure, FailureKind, Outcome};
 use crate::record::{Recorder, Run, Session};
 use crate::scenario::{BrokerKind, Mode, Occasion, Rate, Scenario, Settings};
-use crate::schedule::{round, warmup};
+use crate::schedule::{is_spared, round, warmup};
 
-/// After so many failures in a scenario a client is spared the rest of it.
-const MOST_FAILURES: u32 = 2;
 /// The rate of latency where nothing says what half the slowest peer's is.
 const LATENCY_RATE: u64 = 20_000;
 /// Rates are rounded down to this, so that they are the same from run to run where they nearly are.
@@ -84,15 +82,14 @@ impl<'a> Conductor<'a> {
             return Ok(());
         }
         let rate = self.rate(&scenario.rate);
-        let mut failures: BTreeMap<&str, u32> = BTreeMap::new();
         for index in 0..scenario.rounds {
             for built in round(&self.workshop.clients, scenario, index, &mut self.random) {
-                let failed = failures.entry(built.client.name).or_default();
-                if *failed >= MOST_FAILURES {
+                let its_own =
+                    |run: &&Run| run.scenario.name == scenario.name && run.client == built.client.name;
+                if is_spared(self.runs.iter().filter(its_own)) {
                     continue;
                 }
                 let run = self.run_once(built, scenario, index, rate, false)?;
-                *failed += u32::from(run.failure.is_some());
                 // A check need not be exact, and the first round is dropped anyway.
                 if run.void.is_some() && !self.session.quick && index > 0 {
                     self.run_once(built, scenario, index, rate, true)?;

@@ -18,7 +18,7 @@ pub(crate) fn session(id: &str) -> Session {
         id: id.into(),
         seed: 1,
         quick: false,
-        complete: true,
+        all_clients: true,
         machine: Default::default(),
         commit: "abc".into(),
         brokers: vec!["Apache Kafka 4.3.1".into()],
