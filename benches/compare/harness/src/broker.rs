@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use crate::building::{Paths, run_quietly};
+use crate::machine::is_running;
 use crate::scenario::{BrokerKind, Scenario};
 use crate::topics::Topics;
 
@@ -57,12 +58,14 @@ pub struct Broker {
     pub topics: Topics,
     /// Its processes.
     pub pids: Vec<u32>,
+    // Behind the topics, whose client goes before what it is connected to.
     process: Process,
 }
 
+/// What was started, and is stopped with it: made before anything else can fail, so that no broker is left behind on its core.
 #[derive(Debug)]
 enum Process {
-    Bundled { child: Child, stdin: ChildStdin, stdout: BufReader<ChildStdout> },
+    Bundled { child: Child, pipes: Option<(ChildStdin, BufReader<ChildStdout>)> },
     Real { script: PathBuf, data: PathBuf },
 }
 
@@ -70,12 +73,13 @@ impl Broker {
     /// Starts one on its core.
     ///
     /// # Errors
-    /// It does not start, for the reason given.
-    pub fn start(paths: &Paths, program: &std::path::Path, needs: Needs) -> Result<Self, String> {
-        let (process, pids, bootstrap) = match needs.kind {
-            BrokerKind::Real => start_real(paths, needs.brokers)?,
-            BrokerKind::Bundled | BrokerKind::Null => start_bundled(program, &needs.arguments)?,
+    /// It does not start, for the reason given; nothing of it runs on then.
+    pub fn start(paths: &Paths, program: &Path, needs: Needs) -> Result<Self, String> {
+        let mut process = match needs.kind {
+            BrokerKind::Real => Process::Real { script: kafka_script(paths), data: paths.kafka_data() },
+            BrokerKind::Bundled | BrokerKind::Null => Process::bundled(program, &needs.arguments)?,
         };
+        let (bootstrap, pids) = process.listening(needs.brokers)?;
         let topics = Topics::connect(&bootstrap)?;
         if needs.kind == BrokerKind::Real {
             topics.free_soon(needs.brokers)?;
@@ -83,9 +87,9 @@ impl Broker {
         Ok(Self { needs, bootstrap, topics, pids, process })
     }
 
-    /// Whether it is such a one.
+    /// Whether it is such a one, and still runs.
     pub fn meets(&self, needs: &Needs) -> bool {
-        self.needs == *needs
+        self.needs == *needs && self.pids.iter().all(|&pid| is_running(pid))
     }
 
     /// How many produce requests have come so far; `None` where nobody counts them.
@@ -93,7 +97,9 @@ impl Broker {
     /// # Errors
     /// The broker does not answer.
     pub fn produce_requests(&mut self) -> Result<Option<u64>, String> {
-        let Process::Bundled { stdin, stdout, .. } = &mut self.process else { return Ok(None) };
+        let Process::Bundled { pipes: Some((stdin, stdout)), .. } = &mut self.process else {
+            return Ok(None);
+        };
         let mut line = String::new();
         stdin
             .write_all(b"requests\n")
@@ -106,9 +112,56 @@ impl Broker {
     }
 }
 
-impl Drop for Broker {
+impl Process {
+    fn bundled(program: &Path, arguments: &[String]) -> Result<Self, String> {
+        let mut child = Command::new("taskset")
+            .args(["-c", BROKER_CORE])
+            .arg(program)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("{}: {error}", program.display()))?;
+        let pipes = child.stdin.take().zip(child.stdout.take().map(BufReader::new));
+        Ok(Self::Bundled { child, pipes })
+    }
+
+    /// Waits until it listens; gives where, and its processes. Apache Kafka is only started by that.
+    fn listening(&mut self, brokers: u16) -> Result<(String, Vec<u32>), String> {
+        match self {
+            Process::Bundled { child, pipes } => {
+                let (_, stdout) = pipes.as_mut().ok_or("the broker has no pipes")?;
+                let mut line = String::new();
+                stdout.read_line(&mut line).map_err(|error| error.to_string())?;
+                let bootstrap = line.trim().strip_prefix("listening on ");
+                let bootstrap = bootstrap.ok_or_else(|| format!("the broker did not start: {line}"))?;
+                // `taskset` becomes the program, so this is its process.
+                Ok((bootstrap.to_owned(), vec![child.id()]))
+            }
+            Process::Real { script, data } => {
+                let said = run_quietly(
+                    Command::new("taskset")
+                        .args(["-c", BROKER_CORE])
+                        .arg(&*script)
+                        .args(["start", "--nodes", &brokers.to_string(), "--dir"])
+                        .arg(&*data),
+                )?;
+                let bootstrap = said
+                    .lines()
+                    .find_map(|line| line.strip_prefix("KAFKA_BOOTSTRAP="))
+                    .ok_or_else(|| format!("{} told no address", script.display()))?;
+                let pids = fs::read_to_string(data.join("pids"))
+                    .map_err(|error| format!("pids of Apache Kafka: {error}"))?;
+                let pids = pids.lines().filter_map(|line| line.trim().parse().ok()).collect();
+                Ok((bootstrap.to_owned(), pids))
+            }
+        }
+    }
+}
+
+impl Drop for Process {
     fn drop(&mut self) {
-        match &mut self.process {
+        match self {
             Process::Bundled { child, .. } => {
                 // Both fail only when it has ended by itself.
                 let _ = child.kill();
@@ -118,61 +171,19 @@ impl Drop for Broker {
                 if let Err(error) = run_quietly(Command::new(&*script).arg("stop").arg("--dir").arg(&*data)) {
                     eprintln!("Apache Kafka was not stopped: {error}");
                 }
-                if let Err(error) = fs::remove_dir_all(&*data) {
-                    eprintln!("{} could not be removed: {error}", data.display());
+                match fs::remove_dir_all(&*data) {
+                    Err(error) if error.kind() != ErrorKind::NotFound => {
+                        eprintln!("{} could not be removed: {error}", data.display());
+                    }
+                    _ => {}
                 }
             }
         }
     }
 }
 
-type Started = (Process, Vec<u32>, String);
-
-fn start_bundled(program: &std::path::Path, arguments: &[String]) -> Result<Started, String> {
-    let mut child = Command::new("taskset")
-        .args(["-c", BROKER_CORE])
-        .arg(program)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|error| format!("{}: {error}", program.display()))?;
-    let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
-        return Err("the broker has no pipes".into());
-    };
-    let mut stdout = BufReader::new(stdout);
-    let mut line = String::new();
-    stdout.read_line(&mut line).map_err(|error| error.to_string())?;
-    let Some(bootstrap) = line.trim().strip_prefix("listening on ") else {
-        let status = child.wait().map_err(|error| error.to_string())?;
-        return Err(format!("the broker did not start: {status} {line}"));
-    };
-    // `taskset` becomes the program, so this is its process.
-    let pids = vec![child.id()];
-    Ok((Process::Bundled { child, stdin, stdout }, pids, bootstrap.to_owned()))
-}
-
 fn kafka_script(paths: &Paths) -> PathBuf {
     paths.repository.join("tests/interop/apache-kafka/kafka.sh")
-}
-
-fn start_real(paths: &Paths, brokers: u16) -> Result<Started, String> {
-    let (script, data) = (kafka_script(paths), paths.kafka_data());
-    let said = run_quietly(
-        Command::new("taskset")
-            .args(["-c", BROKER_CORE])
-            .arg(&script)
-            .args(["start", "--nodes", &brokers.to_string(), "--dir"])
-            .arg(&data),
-    )?;
-    let bootstrap = said
-        .lines()
-        .find_map(|line| line.strip_prefix("KAFKA_BOOTSTRAP="))
-        .ok_or_else(|| format!("{} told no address", script.display()))?;
-    let pids =
-        fs::read_to_string(data.join("pids")).map_err(|error| format!("pids of Apache Kafka: {error}"))?;
-    let pids = pids.lines().filter_map(|line| line.trim().parse().ok()).collect();
-    Ok((Process::Real { script, data }, pids, bootstrap.to_owned()))
 }
 
 /// The version of Apache Kafka that is started here; fetches it if need be.
@@ -182,4 +193,38 @@ fn start_real(paths: &Paths, brokers: u16) -> Result<Started, String> {
 pub fn real_version(paths: &Paths) -> Result<String, String> {
     let libs = run_quietly(Command::new(kafka_script(paths)).arg("libs"))?;
     Ok(libs.trim().rsplit_once("libs-").map_or("of unknown version", |(_, version)| version).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::scenario;
+
+    /// A shell in the place of the bundled broker; gives its process too.
+    fn started(script: &str) -> (Process, u32) {
+        let process = Process::bundled(Path::new("sh"), &["-c".into(), script.into()]).unwrap();
+        let Process::Bundled { child, .. } = &process else { panic!("not bundled") };
+        let pid = child.id();
+        (process, pid)
+    }
+
+    #[test]
+    fn a_broker_is_stopped_with_its_owner_and_known_to_run_until_then() {
+        let (mut process, pid) = started("echo listening on here:1; exec sleep 60");
+        assert_eq!(process.listening(1), Ok(("here:1".to_owned(), vec![pid])));
+        assert!(is_running(pid));
+        drop(process);
+        assert!(!is_running(pid));
+    }
+
+    #[test]
+    fn a_broker_that_does_not_listen_is_no_broker() {
+        let (mut process, pid) = started("echo no port; exec sleep 60");
+        assert!(process.listening(1).unwrap_err().contains("no port"));
+        drop(process);
+        assert!(!is_running(pid));
+        let nowhere = Path::new("/nowhere/kafka-broker");
+        let needs = Needs::of(&scenario("produce-null"));
+        assert!(Broker::start(&Paths::of_checkout(), nowhere, needs).is_err());
+    }
 }

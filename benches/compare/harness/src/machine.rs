@@ -78,6 +78,13 @@ fn process_ticks(pid: u32) -> f64 {
     fs::read_to_string(format!("/proc/{pid}/stat")).ok().and_then(|text| parse_process(&text)).unwrap_or(0.0)
 }
 
+/// Whether a process is there and has not ended; one that has ended stays in sight until its parent asks for it.
+pub fn is_running(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().next());
+    state.is_some_and(|state| !matches!(state, "Z" | "X"))
+}
+
 /// The machine at one moment.
 #[derive(Clone, Debug)]
 pub struct Moment {
@@ -159,6 +166,22 @@ mod tests {
         let between = before.until(&after, 2);
         assert_eq!(between, Disturbance { steal: 0.05, foreign_cores: 0.5, broker_cpu_s: 1.5, wall_s: 2.0 });
         assert_eq!(before.until(&before, 2), Disturbance::default());
+    }
+
+    #[test]
+    fn a_process_that_has_ended_does_not_run() {
+        assert!(is_running(std::process::id()));
+        let mut child =
+            std::process::Command::new("true").stdout(std::process::Stdio::piped()).spawn().unwrap();
+        // Its end of the pipe closes as it ends.
+        std::io::Read::read_to_end(&mut child.stdout.take().unwrap(), &mut Vec::new()).unwrap();
+        let ended = (0..500).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            !is_running(child.id())
+        });
+        assert!(ended);
+        child.wait().unwrap();
+        assert!(!is_running(child.id()));
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod scenario;
 mod scenarios;
 mod schedule;
 mod session;
+mod stage;
 mod stats;
 mod table;
 #[cfg(test)]

@@ -1,29 +1,23 @@
 //! One call of `compare run`: scenario by scenario, round by round, every run checked, judged and recorded at once.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::broker::{Broker, Needs};
 use crate::building::{Built, Paths, Program};
-use crate::clients::{Client, EMPTY, OURS};
+use crate::clients::{Client, EMPTY};
 use crate::drive::drive;
 use crate::judge::{Sheet, void_run};
 use crate::machine::{Disturbance, Moment};
 use crate::metric::Metric;
 use crate::outcome::{Failure, FailureKind, Outcome};
 use crate::record::{Recorder, Run, Session};
-use crate::scenario::{BrokerKind, Mode, Occasion, Rate, Scenario, Settings};
+use crate::scenario::{Mode, Occasion, Rate, Scenario};
 use crate::schedule::{is_spared, round, warmup};
+use crate::stage::Stage;
 
 /// The rate of latency where nothing says what half the slowest peer's is.
 const LATENCY_RATE: u64 = 20_000;
 /// Rates are rounded down to this, so that they are the same from run to run where they nearly are.
 const RATE_STEP: u64 = 10_000;
-/// One filling of a prefilled topic, in seconds; as many follow one another as it takes.
-const FILLING: f64 = 0.5;
-/// How long Apache Kafka is written to before anything is measured, in seconds: until its compiler is done it takes half as many
-/// records, and its sockets cost whoever writes to them twice the time.
-const WARMING: f64 = 15.0;
 
 /// What a session works with.
 #[derive(Debug)]
@@ -45,14 +39,9 @@ pub struct Conductor<'a> {
     session: &'a Session,
     recorder: Recorder,
     random: fastrand::Rng,
-    broker: Option<Broker>,
-    /// Topics filled on the running broker, with their records.
-    filled: BTreeMap<String, u64>,
-    /// Brokers that could not be started, with the reason.
-    absent: BTreeMap<BrokerKind, String>,
+    stage: Stage<'a>,
     /// What was measured so far.
     pub runs: Vec<Run>,
-    topics: u32,
 }
 
 impl<'a> Conductor<'a> {
@@ -63,11 +52,9 @@ impl<'a> Conductor<'a> {
             session,
             recorder,
             random: fastrand::Rng::with_seed(session.seed),
-            broker: None,
-            filled: BTreeMap::new(),
-            absent: BTreeMap::new(),
+            // A check need not be exact.
+            stage: Stage::new(workshop, !session.quick),
             runs: Vec::new(),
-            topics: 0,
         }
     }
 
@@ -76,11 +63,6 @@ impl<'a> Conductor<'a> {
     /// # Errors
     /// Results cannot be recorded.
     pub fn run_scenario(&mut self, scenario: &Scenario) -> Result<(), String> {
-        let needs = Needs::of(scenario);
-        if let Err(reason) = self.have_broker(scenario, needs) {
-            eprintln!("{}: no {} broker: {reason}", scenario.name, scenario.broker.word());
-            return Ok(());
-        }
         let rate = self.rate(&scenario.rate);
         for index in 0..scenario.rounds {
             for built in round(&self.workshop.clients, scenario, index, &mut self.random) {
@@ -97,40 +79,6 @@ impl<'a> Conductor<'a> {
             }
         }
         Ok(())
-    }
-
-    fn have_broker(&mut self, scenario: &Scenario, needs: Needs) -> Result<(), String> {
-        let kind = scenario.broker;
-        if self.broker.as_ref().is_some_and(|broker| broker.meets(&needs)) {
-            return Ok(());
-        }
-        if let Some(reason) = self.absent.get(&kind) {
-            return Err(reason.clone());
-        }
-        // The old one first: there is one core for brokers.
-        self.broker = None;
-        self.filled.clear();
-        match Broker::start(&self.workshop.paths, &self.workshop.broker, needs) {
-            Ok(broker) => {
-                self.broker = Some(broker);
-                if kind == BrokerKind::Real && !self.session.quick { self.warm(scenario) } else { Ok(()) }
-            }
-            Err(reason) => {
-                self.absent.insert(kind, reason.clone());
-                Err(reason)
-            }
-        }
-    }
-
-    fn warm(&mut self, scenario: &Scenario) -> Result<(), String> {
-        eprintln!("warming Apache Kafka");
-        let topic = self.fresh_topic(scenario)?;
-        let broker = self.broker.as_ref().ok_or("there is no broker")?;
-        let work = filling(scenario, WARMING);
-        let outcome = drive(&self.workshop.filler, &work, filling_into(&broker.bootstrap, &topic))
-            .map_err(|failure| failure.reason)?;
-        eprintln!("{:.0} k records/s", outcome.records as f64 / outcome.seconds / 1e3);
-        broker.topics.delete(&topic)
     }
 
     fn rate(&self, rate: &Rate) -> u64 {
@@ -181,10 +129,13 @@ impl<'a> Conductor<'a> {
     fn measure(&mut self, built: &Built, scenario: &Scenario, rate: u64) -> Result<Measured, Failure> {
         let program = built.program.as_ref().map_err(Clone::clone)?;
         let prefilled = scenario.mode == Mode::Consume && scenario.records > 0;
-        let (topic, records) =
-            if prefilled { self.filled_topic(scenario)? } else { (self.fresh_topic(scenario)?, 0) };
+        let (topic, records) = if prefilled {
+            self.stage.filled_topic(scenario)?
+        } else {
+            (self.stage.fresh_topic(scenario)?, 0)
+        };
         let warmup = warmup(built.client, scenario);
-        let broker = self.broker.as_mut().ok_or("there is no broker")?;
+        let broker = self.stage.broker(scenario)?;
         let requests = broker.produce_requests()?;
         let bootstrap = broker.bootstrap.clone();
         let occasion = Occasion {
@@ -206,6 +157,7 @@ impl<'a> Conductor<'a> {
         let checked = driven.and_then(|outcome| {
             let counted = if prefilled {
                 Failure::of_counts("consumed", outcome.acked_total, records)
+                    .or_else(|| Failure::of_counts("measured", outcome.records, records))
             } else if scenario.mode.writes() && built.client.name != EMPTY {
                 let written = broker.topics.records(&topic, scenario.partitions)?;
                 Failure::of_counts("acknowledged", outcome.acked_total, written)
@@ -215,63 +167,12 @@ impl<'a> Conductor<'a> {
             let failure = counted.or_else(|| outcome.missed_rate(rate, scenario).map(Failure::from));
             Ok(Measured { outcome, failure, requests, disturbance })
         });
-        if !prefilled {
-            broker.topics.delete(&topic)?;
-        }
-        checked
+        let deleted = if prefilled { Ok(()) } else { broker.topics.delete(&topic) };
+        let mut measured = checked?;
+        // What is wrong with the run weighs more.
+        measured.failure = measured.failure.or(deleted.err().map(Failure::from));
+        Ok(measured)
     }
-
-    fn fresh_topic(&mut self, scenario: &Scenario) -> Result<String, String> {
-        self.topics += 1;
-        let topic = format!("{}-{}", scenario.name, self.topics);
-        let broker = self.broker.as_ref().ok_or("there is no broker")?;
-        broker.topics.create(&topic, scenario.partitions, 1)?;
-        Ok(topic)
-    }
-
-    /// A topic with the scenario's records, filled by our own producer if it is not there yet, and how many it has.
-    fn filled_topic(&mut self, scenario: &Scenario) -> Result<(String, u64), String> {
-        let Scenario { size, key, partitions, batch_bytes, codec, .. } = scenario;
-        let topic = format!("filled-{size}-{key}-{partitions}-{batch_bytes}-{}", codec.word());
-        if let Some(&records) = self.filled.get(&topic) {
-            return Ok((topic, records));
-        }
-        let broker = self.broker.as_ref().ok_or("there is no broker")?;
-        broker.topics.create(&topic, scenario.partitions, 1)?;
-        eprintln!("filling {topic}");
-        let filling = filling(scenario, FILLING);
-        let mut acknowledged = 0;
-        while acknowledged < scenario.records {
-            let outcome = drive(&self.workshop.filler, &filling, filling_into(&broker.bootstrap, &topic))
-                .map_err(|failure| failure.reason)?;
-            if outcome.acked_total == 0 {
-                return Err(format!("{topic} cannot be filled: nothing was acknowledged"));
-            }
-            acknowledged += outcome.acked_total;
-        }
-        let records = broker.topics.records(&topic, scenario.partitions)?;
-        if let Some(mismatch) = Failure::of_counts("acknowledged", acknowledged, records) {
-            return Err(format!("{topic}: {mismatch}"));
-        }
-        self.filled.insert(topic.clone(), records);
-        Ok((topic, records))
-    }
-}
-
-/// What our own producer does to have something in a topic.
-fn filling(scenario: &Scenario, seconds: f64) -> Scenario {
-    Scenario {
-        mode: Mode::Produce,
-        rate: Rate::Saturated,
-        settings: Settings::Equal,
-        warmup: 0.0,
-        seconds,
-        ..scenario.clone()
-    }
-}
-
-fn filling_into<'a>(bootstrap: &'a str, topic: &'a str) -> Occasion<'a> {
-    Occasion { variant: OURS, bootstrap, topic, rate: 0, records: 0, warmup: 0.0, epoch_ns: 0 }
 }
 
 struct Measured {
