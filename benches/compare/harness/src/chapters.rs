@@ -16,7 +16,7 @@ const CPU_AND_THROUGHPUT: &str =
 
 /// Saturated producing and consuming at these settings, on every broker.
 pub fn comparison(sheets: &Sheets<'_>, settings: Settings) -> String {
-    let mut text = String::from(CPU_AND_THROUGHPUT);
+    let mut text = String::new();
     for (mode, broker) in [
         (Mode::Produce, BrokerKind::Real),
         (Mode::Produce, BrokerKind::Null),
@@ -40,7 +40,7 @@ pub fn comparison(sheets: &Sheets<'_>, settings: Settings) -> String {
             text += &table(&title, &columns, heading, &[Metric::Cpu, Metric::Throughput]);
         }
     }
-    text
+    explained(text)
 }
 
 /// Producing at the rate that is the same for everyone.
@@ -105,13 +105,18 @@ pub fn others(sheets: &Sheets<'_>) -> String {
 
 /// What the cost of producing grows with.
 pub fn growth(sheets: &Sheets<'_>) -> String {
-    let mut text = String::from(CPU_AND_THROUGHPUT);
+    let mut text = String::new();
     for growth in GROWTHS {
         let heading = |scenario: &Scenario| format!("{} {}", (growth.value)(scenario), growth.unit);
         let metrics = [Metric::Cpu, Metric::Throughput];
         text += &table(growth.title, &growth.columns(sheets), heading, &metrics);
     }
-    text
+    explained(text)
+}
+
+/// Tables of CPU and throughput, if there are any.
+fn explained(tables: String) -> String {
+    if tables.is_empty() { tables } else { format!("{CPU_AND_THROUGHPUT}{tables}") }
 }
 
 fn columns<'s, 'a>(sheets: &'s Sheets<'a>, wanted: impl Fn(&Scenario) -> bool) -> Vec<&'s Sheet<'a>> {

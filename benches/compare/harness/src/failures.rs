@@ -6,6 +6,9 @@ use crate::judge::{Sheet, Sheets};
 use crate::outcome::{Failure, FailureKind};
 use crate::table::{Table, shortened};
 
+/// So many scenarios are named where the same is told of more; the raw results name all.
+const NAMED: usize = 4;
+
 /// How a client failed in a scenario: how many of its runs, and what the first of them said.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Trace {
@@ -19,14 +22,22 @@ pub fn failures(sheets: &Sheets<'_>) -> String {
     let mut table = Table::new(["scenarios", "clients", "failed runs", "first reason"]);
     for ((clients, trace), scenarios) in alike(sheets, failed) {
         let Trace { failed, of, reason } = trace;
-        table.row([scenarios.join(", "), clients.join(", "), format!("{failed} of {of}"), reason]);
+        table.row([some(&scenarios), clients.join(", "), format!("{failed} of {of}"), reason]);
     }
     let mut cannot = Table::new(["scenarios", "clients", "n/a, because"]);
     for ((clients, reason), scenarios) in alike(sheets, unsupported) {
-        cannot.row([scenarios.join(", "), clients.join(", "), reason]);
+        cannot.row([some(&scenarios), clients.join(", "), reason]);
     }
     let tables = [table, cannot].into_iter().filter(|table| !table.is_empty());
     tables.map(|table| table.markdown()).collect::<Vec<_>>().join("\n")
+}
+
+fn some(scenarios: &[String]) -> String {
+    let named = scenarios.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+    match scenarios.len().saturating_sub(NAMED) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
 }
 
 fn failed(sheet: &Sheet<'_>, client: &str) -> Option<Trace> {
@@ -72,6 +83,12 @@ mod tests {
     use super::*;
     use crate::record::Run;
     use crate::testing::{run, session};
+
+    #[test]
+    fn of_many_scenarios_some_are_named() {
+        let names: Vec<String> = (1..=6).map(|number| number.to_string()).collect();
+        assert_eq!((some(&names[..4]), some(&names)), ("1, 2, 3, 4".into(), "1, 2, 3, 4 and 2 more".into()));
+    }
 
     #[test]
     fn every_failure_leaves_a_trace_and_what_is_alike_is_told_once() {

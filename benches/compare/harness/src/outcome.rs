@@ -164,7 +164,7 @@ impl Latency {
         let total = self.histogram.iter().try_fold(0_u64, |sum, &(_, count)| sum.checked_add(count));
         if self.histogram.is_empty() {
             Some("its histogram is empty")
-        } else if !self.histogram.is_sorted_by(|(a, _), (b, _)| a < b) {
+        } else if !self.histogram.is_sorted_by(|(a, _), (b, _)| a <= b) {
             Some("its histogram does not ascend")
         } else if total != Some(self.count) {
             Some("its histogram does not hold as many latencies as were taken")

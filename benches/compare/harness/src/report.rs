@@ -202,6 +202,11 @@ mod tests {
 
     #[test]
     fn nothing_measured_is_a_report_too() {
-        assert!(report_of(Vec::new()).contains("not measured"));
+        let text = report_of(Vec::new());
+        assert!(text.contains("not measured") && text.contains("Nothing was measured."));
+        assert_told(
+            &text,
+            &["## Table 1: everyone at defaults\n\nNot measured.", "## How cost grows\n\nNot measured."],
+        );
     }
 }
