@@ -220,8 +220,8 @@ mod tests {
         assert!(of(190_000, 2.0).missed_rate(100_000, &rate).is_some());
         assert_eq!(of(190_000, 2.0).missed_rate(0, &rate), None);
         let latency = scenario("latency-linger-0");
-        assert_eq!(of(200_000, 2.5).missed_rate(100_000, &latency), None);
-        assert!(of(190_000, 2.0).missed_rate(100_000, &latency).is_some());
+        assert_eq!(of(300_000, 3.5).missed_rate(100_000, &latency), None);
+        assert!(of(290_000, 3.0).missed_rate(100_000, &latency).is_some());
     }
 
     #[test]

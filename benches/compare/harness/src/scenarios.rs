@@ -28,7 +28,7 @@ impl Effort {
         let once = matches!(scenario.mode, Mode::Memory);
         let (rounds, seconds, warmup, slow_warmup) = match (self.quick, goals) {
             (true, _) => (self.rounds.min(3), self.seconds.min(0.3), 0.2, 1.0),
-            (false, true) => (if once { self.rounds.min(4) } else { self.rounds }, self.seconds, 0.5, 8.0),
+            (false, true) => (if once { self.rounds.min(6) } else { self.rounds }, self.seconds, 0.5, 8.0),
             // Two measured rounds show the order of things; what a goal rests on is measured thoroughly above.
             (false, false) => (self.rounds.min(3), self.seconds * 0.4, 0.2, 3.0),
         };

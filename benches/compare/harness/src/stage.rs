@@ -1,9 +1,9 @@
 //! What drivers find: a broker that runs and is warm, and the topics on it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use crate::broker::{Broker, Needs};
+use crate::building::Program;
 use crate::clients::OURS;
 use crate::drive::drive;
 use crate::outcome::{Failure, Outcome};
@@ -121,7 +121,7 @@ impl<'a> Stage<'a> {
 
 /// Has our own producer write to a topic for a while.
 fn fill(
-    filler: &Path,
+    filler: &Program,
     broker: &Broker,
     topic: &str,
     scenario: &Scenario,
