@@ -14,7 +14,7 @@ use crate::session::Workshop;
 const FILLING: f64 = 0.5;
 /// How long Apache Kafka is written to before anything is measured, in seconds: until its compiler is done it takes half as many
 /// records, and its sockets cost whoever writes to them twice the time.
-const WARMING: f64 = 15.0;
+const WARMING: f64 = 30.0;
 
 /// The broker in use, if any, and what is on it.
 #[derive(Debug)]
