@@ -61,7 +61,7 @@ type Topics = HashMap<Arc<str>, Arc<TopicSlots>, foldhash::fast::RandomState>;
 pub(crate) struct TopicSlots {
     pub(crate) name: Arc<str>,
     /// By partition, made when the first record comes: most producers use a few of many partitions. A topic created anew
-    /// with fewer partitions keeps the slots of those that are gone until they are empty, but takes no records for them.
+    /// with fewer partitions keeps the slots of those that are gone, for what they still hold, but takes no records for them.
     slots: Box<[OnceLock<Arc<Slot>>]>,
     partitions: usize,
     sticky: Arc<Sticky>,
@@ -165,6 +165,15 @@ impl Accumulator {
         self.topics.store(Arc::new(topics));
     }
 
+    /// Keeps records without key away from partitions, until they have leaders. That takes a slot.
+    pub(crate) fn avoid(&self, topic: &str, partitions: impl Iterator<Item = i32>) {
+        let topics = self.topics();
+        let Some(topic) = topics.get(topic) else { return };
+        for slot in partitions.filter_map(|partition| self.slot(topic, partition)) {
+            slot.set_load(Load::Unavailable);
+        }
+    }
+
     /// Where a partition's records are collected, if the topic has that partition.
     #[inline]
     pub(crate) fn slot<'a>(&self, topic: &'a TopicSlots, partition: i32) -> Option<&'a Arc<Slot>> {
@@ -262,8 +271,12 @@ impl Accumulator {
     fn tell(&self, slot: &Arc<Slot>, mut lane: MutexGuard<'_, Lane>, notice: Option<Notice>) {
         let Some(notice) = notice else { return };
         let listed = std::mem::replace(&mut lane.listed, true);
+        // While nobody else can add to the batch: who does, and flushes, counts on the sender's knowing of it.
+        let wake = self.notices.post((!listed).then_some(slot), notice);
         drop(lane);
-        self.notices.post((!listed).then_some(slot), notice);
+        if wake {
+            self.notices.wake();
+        }
     }
 
     fn open(
@@ -426,5 +439,72 @@ impl Slot {
 impl fmt::Debug for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Slot({})", self.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accumulator() -> Accumulator {
+        Accumulator::new(Settings {
+            batch_size: 1024,
+            buffer_memory: 1 << 20,
+            adaptive_partitioning: true,
+            eager: false,
+            seed: 1,
+        })
+    }
+
+    fn open(accumulator: &Accumulator, partitions: usize) -> Arc<TopicSlots> {
+        accumulator.open_topic(&"orders".into(), partitions);
+        accumulator.topics()["orders"].clone()
+    }
+
+    #[test]
+    fn a_partition_has_one_slot_however_old_the_view_it_is_asked_for_through() {
+        let accumulator = accumulator();
+        let old = open(&accumulator, 2);
+        assert_eq!(old.slots().count(), 0);
+        let new = open(&accumulator, 4);
+        let first = accumulator.slot(&old, 0).unwrap();
+        assert!(Arc::ptr_eq(first, accumulator.slot(&new, 0).unwrap()));
+        let second = accumulator.slot(&new, 1).unwrap();
+        assert!(Arc::ptr_eq(second, accumulator.slot(&old, 1).unwrap()));
+        assert_eq!((first.number, second.number, new.slots().count()), (0, 1, 2));
+        assert!(accumulator.slot(&old, 2).is_none() && accumulator.slot(&new, 2).is_some());
+        assert!(accumulator.slot(&new, -1).is_none() && accumulator.slot(&new, 4).is_none());
+    }
+
+    #[test]
+    fn a_topic_with_fewer_partitions_keeps_the_slots_of_the_others_for_when_they_return() {
+        let accumulator = accumulator();
+        let four = open(&accumulator, 4);
+        let last = accumulator.slot(&four, 3).unwrap();
+        let one = open(&accumulator, 1);
+        assert!(accumulator.slot(&one, 3).is_none());
+        assert_eq!(one.slots().count(), 1);
+        // Whoever still has the old view may meet a partition that is gone for the first time.
+        let third = accumulator.slot(&four, 2).unwrap();
+        let again = open(&accumulator, 4);
+        assert!(Arc::ptr_eq(last, accumulator.slot(&again, 3).unwrap()));
+        assert!(Arc::ptr_eq(third, accumulator.slot(&again, 2).unwrap()));
+    }
+
+    #[test]
+    fn a_slot_that_is_made_after_the_end_takes_no_records() {
+        let accumulator = accumulator();
+        let topic = open(&accumulator, 2);
+        let early = accumulator.slot(&topic, 0).unwrap();
+        assert_eq!(accumulator.close().len(), 1);
+        let record = Encoded { key: None, value: Some(b"x"), headers: &[], timestamp: None };
+        let mut room = None;
+        let late = accumulator.slot(&topic, 1).unwrap();
+        assert_eq!(accumulator.append(late, &record, record.size(), &mut room).unwrap_err(), Refusal::Closed);
+        early.close(&mut VecDeque::new());
+        assert_eq!(
+            accumulator.append(early, &record, record.size(), &mut room).unwrap_err(),
+            Refusal::Closed
+        );
     }
 }

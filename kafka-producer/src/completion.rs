@@ -11,7 +11,8 @@ use std::task::{Context, Poll, Waker};
 use crate::error::{Error, Result};
 use crate::record::RecordMetadata;
 
-/// The acknowledgement of one record, still to come: a future of its [`RecordMetadata`].
+/// The acknowledgement of one record, still to come: a future of its [`RecordMetadata`]. The outcome is given out once, by
+/// the future or by [`try_outcome`](Self::try_outcome); awaited after that, it stays pending.
 ///
 /// # Cancel safety
 /// Dropping it changes nothing: the record is delivered all the same.

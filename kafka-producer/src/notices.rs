@@ -46,34 +46,38 @@ pub(crate) struct Orders {
 }
 
 impl Notices {
-    /// `slot` unless it is on the list already.
-    pub(crate) fn post(&self, slot: Option<&Arc<Slot>>, notice: Notice) {
+    /// `slot` unless it is on the list already. Says whether the sender has to be [woken](Self::wake), which can be done
+    /// when the slot is let go of.
+    #[must_use = "without it the sender may sleep on"]
+    pub(crate) fn post(&self, slot: Option<&Arc<Slot>>, notice: Notice) -> bool {
         let mut state = self.lock();
         state.slots.extend(slot.cloned());
-        if notice == Notice::Full || !state.wakes_in_time {
-            self.signal(state);
-        }
+        (notice == Notice::Full || !state.wakes_in_time) && !std::mem::replace(&mut state.signalled, true)
+    }
+
+    pub(crate) fn wake(&self) {
+        self.sender.wake();
     }
 
     /// Has every open batch sent without waiting for more records: somebody flushes, or waits for memory.
     pub(crate) fn send_everything(&self) {
-        let mut state = self.lock();
-        state.send_everything = true;
-        self.signal(state);
+        self.order(|state| state.send_everything = true);
     }
 
     /// Has the sender finish; of several times the earliest counts.
     pub(crate) fn close_by(&self, deadline: Instant) {
-        let mut state = self.lock();
-        state.close_by = Some(state.close_by.map_or(deadline, |earlier| earlier.min(deadline)));
-        self.signal(state);
+        self.order(|state| {
+            state.close_by = Some(state.close_by.map_or(deadline, |earlier| earlier.min(deadline)));
+        });
     }
 
-    fn signal(&self, mut state: MutexGuard<'_, Noticed>) {
+    fn order(&self, give: impl FnOnce(&mut Noticed)) {
+        let mut state = self.lock();
+        give(&mut state);
         let news = !std::mem::replace(&mut state.signalled, true);
         drop(state);
         if news {
-            self.sender.wake();
+            self.wake();
         }
     }
 
@@ -93,9 +97,13 @@ impl Notices {
         Orders { send_everything: std::mem::take(&mut state.send_everything), close_by: state.close_by }
     }
 
-    /// The sender is about to sleep; `wakes_in_time` if it will wake when the oldest open batch is due.
-    pub(crate) fn fall_asleep(&self, wakes_in_time: bool) {
-        self.lock().wakes_in_time = wakes_in_time;
+    /// The sender is about to sleep; `wakes_in_time` if it will wake when the oldest open batch is due. False if it must not
+    /// sleep: a slot was listed since it looked, and by whom it was listed took it that the sender would wake in time.
+    #[must_use = "it must look again first"]
+    pub(crate) fn fall_asleep(&self, wakes_in_time: bool) -> bool {
+        let mut state = self.lock();
+        state.wakes_in_time = wakes_in_time;
+        wakes_in_time || state.slots.is_empty()
     }
 
     fn lock(&self) -> MutexGuard<'_, Noticed> {
@@ -132,6 +140,26 @@ mod tests {
         accumulator.slot(&accumulator.topics()["orders"], 0).unwrap().clone()
     }
 
+    fn post(notices: &Notices, slot: Option<&Arc<Slot>>, notice: Notice) {
+        if notices.post(slot, notice) {
+            notices.wake();
+        }
+    }
+
+    #[test]
+    fn a_sender_does_not_fall_asleep_on_what_was_listed_since_it_looked() {
+        let (notices, wakes) = (Notices::default(), Arc::<Wakes>::default());
+        let waker = wakes.clone().into();
+        assert!(notices.fall_asleep(true));
+        // It wakes for another reason and looks.
+        assert!(!notices.poll_news(&Context::from_waker(&waker)));
+        post(&notices, Some(&slot()), Notice::Opened);
+        assert_eq!(wakes.0.load(Ordering::SeqCst), 0);
+        assert!(!notices.fall_asleep(false));
+        notices.take(&mut vec![]);
+        assert!(notices.fall_asleep(false));
+    }
+
     #[test]
     fn the_sender_is_woken_once_however_much_there_is_to_do() {
         let (notices, wakes) = (Notices::default(), Arc::<Wakes>::default());
@@ -139,8 +167,8 @@ mod tests {
         let cx = Context::from_waker(&waker);
         assert!(!notices.poll_news(&cx));
         for _ in 0..10 {
-            notices.post(Some(&slot()), Notice::Opened);
-            notices.post(None, Notice::Full);
+            post(&notices, Some(&slot()), Notice::Opened);
+            post(&notices, None, Notice::Full);
         }
         assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
         assert!(notices.poll_news(&cx));
@@ -156,16 +184,16 @@ mod tests {
         let waker = wakes.clone().into();
         let cx = Context::from_waker(&waker);
         assert!(!notices.poll_news(&cx));
-        notices.fall_asleep(true);
-        notices.post(Some(&slot()), Notice::Opened);
+        assert!(notices.fall_asleep(true));
+        post(&notices, Some(&slot()), Notice::Opened);
         assert_eq!(wakes.0.load(Ordering::SeqCst), 0);
         assert!(notices.poll_news(&cx));
-        notices.post(None, Notice::Full);
+        post(&notices, None, Notice::Full);
         assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
         notices.take(&mut vec![]);
         // Awake, it has to hear of everything.
         assert!(!notices.poll_news(&cx));
-        notices.post(Some(&slot()), Notice::Opened);
+        post(&notices, Some(&slot()), Notice::Opened);
         assert_eq!(wakes.0.load(Ordering::SeqCst), 2);
     }
 }

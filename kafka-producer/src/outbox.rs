@@ -24,6 +24,7 @@ use crate::completion::BatchCompletion;
 use crate::error::{Error, Fate};
 use crate::idempotence::{Identity, Next, ProducerIdentity, Sequence};
 use crate::memory::Memory;
+use crate::partitioner::Load;
 
 pub(crate) struct Outbox {
     settings: Settings,
@@ -173,7 +174,6 @@ impl Outbox {
             self.consider(number, now);
         }
         // The same memory, for those that will linger.
-        lingering.append(&mut self.lingering);
         self.lingering = lingering;
     }
 
@@ -186,7 +186,10 @@ impl Outbox {
         topic_id: TopicId,
         now: Instant,
     ) {
-        let Some(Some(partition)) = self.partitions.get_mut(slot.number as usize) else { return };
+        let Some(Some(partition)) = self.partitions.get_mut(slot.number as usize) else {
+            slot.set_load(if leader.is_some() { Load::Queued(0) } else { Load::Unavailable });
+            return;
+        };
         if !topic_id.is_zero() && !partition.topic_id.is_zero() && partition.topic_id != topic_id {
             partition.pipeline.new_log();
         }
@@ -366,8 +369,6 @@ impl Outbox {
             }
             stays
         });
-        // Considering may have put new ones there.
-        lingering.append(&mut self.lingering);
         self.lingering = lingering;
     }
 

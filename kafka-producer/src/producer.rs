@@ -75,9 +75,14 @@ impl Shared {
     }
 
     /// Makes every send fail from now on.
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+
+    /// Makes every send fail from now on, for that reason.
     pub(crate) fn poison(&self, error: Error) {
         let _ = self.fatal.set(error);
-        self.closing.store(true, Ordering::Release);
+        self.close();
     }
 
     /// Why every send fails, if it does.
@@ -87,7 +92,6 @@ impl Shared {
 
     /// The sender has ended; so many batches had not been resolved before.
     pub(crate) fn finished(&self, unfinished: usize) {
-        self.closing.store(true, Ordering::Release);
         self.finished.send_replace(Some(unfinished));
     }
 
@@ -268,7 +272,7 @@ impl Producer {
                 shared.track(&name);
                 match shared.client.metadata().topic(&name).filter(|topic| topic.partition_count() > 0) {
                     Some(topic) => {
-                        shared.accumulator.open_topic(&name, topic.partition_count());
+                        shared.open_topic(topic);
                         return self.try_enqueue(record);
                     }
                     None => ErrorKind::TopicNotLoaded(name),
@@ -509,7 +513,7 @@ impl Shared {
             _ = finished.wait_for(Option::is_some) => return Err(self.closed()),
         };
         self.track(topic.name());
-        self.accumulator.open_topic(topic.name(), topic.partition_count());
+        self.open_topic(&topic);
         Ok(())
     }
 
@@ -523,9 +527,19 @@ impl Shared {
         if let Some(topic) = self.client.metadata().topic(name)
             && topic.partition_count() > 0
         {
-            self.accumulator.open_topic(topic.name(), topic.partition_count());
+            self.open_topic(topic);
         }
         Ok(())
+    }
+
+    /// Takes records for a topic's partitions from now on, those without key only where there is a leader.
+    pub(crate) fn open_topic(&self, topic: &kafka_client::raw::Topic) {
+        let partitions = topic.partition_count();
+        self.accumulator.open_topic(topic.name(), partitions);
+        let leads =
+            |partition| topic.partition(partition).is_some_and(|partition| partition.leader.is_some());
+        let numbers = 0..i32::try_from(partitions).unwrap_or(i32::MAX);
+        self.accumulator.avoid(topic.name(), numbers.filter(|partition| !leads(*partition)));
     }
 
     fn track(&self, topic: &Arc<str>) {

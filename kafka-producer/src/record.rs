@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use kafka_client::TopicPartition;
@@ -177,6 +178,12 @@ impl PartialEq for RecordMetadata {
 }
 
 impl Eq for RecordMetadata {}
+
+impl Hash for RecordMetadata {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.topic(), self.partition(), self.offset, self.timestamp).hash(state);
+    }
+}
 
 impl fmt::Debug for RecordMetadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

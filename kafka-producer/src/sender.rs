@@ -227,11 +227,11 @@ impl Sender {
         self.metadata = self.client.metadata();
         let accumulator = &self.shared.accumulator;
         for topic in accumulator.topics().values() {
-            let partitions = self.metadata.topic(&topic.name).map_or(0, |topic| topic.partition_count());
-            if partitions > 0 && partitions != topic.partitions() {
-                accumulator.open_topic(&topic.name, partitions);
+            if let Some(known) = self.metadata.topic(&topic.name).filter(|known| known.partition_count() > 0)
+            {
+                self.shared.open_topic(known);
             }
-            for slot in topic.slots() {
+            for slot in topic.newest().slots() {
                 let (leader, topic_id) = leader(&self.metadata, slot);
                 self.outbox.set_leader(slot, leader, topic_id, now);
             }
@@ -487,7 +487,9 @@ impl Sender {
         });
         let next = [self.outbox.poll_timeout(), fresh, self.close_by];
         let next = next.into_iter().flatten().chain(reconnect).min();
-        accumulator.notices.fall_asleep(linger_ends.is_some());
+        if !accumulator.notices.fall_asleep(linger_ends.is_some()) {
+            return Poll::Ready(());
+        }
         match next {
             None => Poll::Pending,
             Some(at) => {
@@ -503,8 +505,9 @@ impl Sender {
 /// Whatever ends the task, a close, the last handle or the runtime, nobody is left waiting.
 impl Drop for Sender {
     fn drop(&mut self) {
-        let accumulator = &self.shared.accumulator;
-        let slots = accumulator.close();
+        // First: whoever finds the accumulator closed asks whether the producer is.
+        self.shared.close();
+        let slots = self.shared.accumulator.close();
         let reason = self.shared.poisoned();
         let mut unfinished = 0;
         self.outbox.close(&slots, |fate| {

@@ -183,6 +183,32 @@ async fn a_record_expires_although_its_partition_has_no_leader() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn records_without_key_go_to_no_partition_without_a_leader_until_it_has_one() {
+    let builder = kafka_broker::Cluster::builder().brokers(2).topic("orders", 8, 1).transport_memory();
+    let cluster = builder.start().await.unwrap();
+    let client = client(&cluster).build().unwrap();
+    cluster.stop_broker(2).await.unwrap();
+    let producer = Producer::builder(&client).batch_size(512).build().await.unwrap();
+    let start = tokio::time::Instant::now();
+    let partitions = async || -> Vec<i32> {
+        let records = (0..2000).map(|_| ProducerRecord::to("orders").value("0123456789"));
+        let sent = producer.send_all(records).await.into_iter();
+        let mut partitions: Vec<_> = sent.map(|sent| sent.unwrap().partition()).collect();
+        partitions.sort_unstable();
+        partitions.dedup();
+        partitions
+    };
+    let with_leader = partitions().await;
+    assert!(start.elapsed() < Duration::from_secs(5), "no record waited: {:?}", start.elapsed());
+    assert!((1..8).contains(&with_leader.len()), "{with_leader:?}");
+    cluster.start_broker(2).await.unwrap();
+    while partitions().await.len() < 8 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(start.elapsed() < Duration::from_secs(600), "the others are never chosen again");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_expired_record_whose_answer_is_still_awaited_may_be_written_and_those_behind_it_are_once() {
     for appended in [false, true] {
         let (cluster, _) = cluster(1).await;
