@@ -47,7 +47,8 @@ pub struct ConsumerConfig {
     pub fetch_min_bytes: usize,
     /// `fetch.max.wait.ms`. 500 ms.
     pub fetch_max_wait: Duration,
-    /// `fetch.max.bytes`: the most that one answer holds, a single larger batch excepted. 50 MiB.
+    /// `fetch.max.bytes`: the most that one answer holds, a single larger batch excepted. 50 MiB. Asked for are 4 MiB, what
+    /// caches hold, and more where records are waited for and answers are slow.
     pub fetch_max_bytes: usize,
     /// `max.partition.fetch.bytes`: the most of one partition in one answer, a single larger batch excepted. 1 MiB.
     pub max_partition_fetch_bytes: usize,

@@ -156,6 +156,7 @@ impl Stream for PartitionStream {
 impl Drop for PartitionStream {
     fn drop(&mut self) {
         let mut state = self.shared.state();
+        state.streams.remove(&self.claim);
         if !state.closed && state.subscription.is_assigned(self.claim) {
             state.dropped.push(self.claim);
             if let Some(partitions) = state.reader.take() {

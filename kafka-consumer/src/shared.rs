@@ -87,7 +87,8 @@ impl State {
 
     /// Whether somebody waits for records.
     pub(crate) fn is_awaited(&self) -> bool {
-        self.reader.is_some() || !self.streams.is_empty()
+        // With streams, the reader is who takes new ones, and always waits.
+        if self.by_acks { !self.streams.is_empty() } else { self.reader.is_some() }
     }
 
     /// Wakes everybody: an assignment changed, or it is over.
