@@ -25,8 +25,8 @@ const MOST_IN_ONE_PIECE: usize = 5 * 1024 * 1024;
 /// Cuts frames off the front of a read buffer.
 ///
 /// Read into [`room`](Self::room), then call [`decode`](Self::decode) until it returns `None`. The length prefix only
-/// ever decides when a frame ends. Memory follows what arrived on the stream, at most 1 MiB ahead of it, so that a peer
-/// that announces 100 MiB and sends ten bytes costs 128 KiB.
+/// ever decides when a frame ends. Memory follows what arrived on the stream, at most 1 MiB ahead of it: a peer that
+/// announces 100 MiB and sends ten bytes costs 128 KiB. One whose frames so far had 5 MiB together may get that far ahead.
 #[derive(Debug)]
 pub struct FrameDecoder {
     max: usize,

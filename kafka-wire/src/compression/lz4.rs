@@ -199,7 +199,9 @@ impl Descriptor {
         let most = self.block_size.min(block.len().saturating_mul(255));
         let limited = most > out.left();
         let filled = if !self.linked && most <= BLOCK {
-            scratch.resize(BLOCK, 0);
+            if scratch.len() < most {
+                scratch.resize(most, 0);
+            }
             let room = most.min(out.left());
             match block::decompress_into(block, &mut scratch[..room]) {
                 Ok(filled) => return out.extend(&scratch[..filled]),
