@@ -132,3 +132,16 @@ async fn a_batch_without_records_is_no_null_broker() {
     let error = Cluster::builder().null(null).transport_memory().start().await.unwrap_err();
     assert!(error.to_string().contains("give the batch a record at least"), "{error}");
 }
+
+#[tokio::test]
+async fn a_batch_of_whatever_shape_is_made_or_refused() {
+    let start = |null: NullBatch| Cluster::builder().null(null).transport_memory().start();
+    let none = NullBatch { value_bytes: 0, key_bytes: 0, ..NullBatch::default() };
+    start(none).await.unwrap();
+    // More than a formatter's width may be.
+    start(NullBatch { key_bytes: 70_000, ..none }).await.unwrap();
+    for refused in [NullBatch { records: u32::MAX, ..none }, NullBatch { key_bytes: usize::MAX, ..none }] {
+        let error = start(refused).await.unwrap_err();
+        assert!(error.to_string().contains("the batch has more than 64 MiB"), "{error}");
+    }
+}

@@ -10,6 +10,8 @@ pub(crate) const FAR_END: i64 = 1 << 50;
 const BASE_OFFSET: usize = size_of::<i64>();
 /// The most bytes that the records of the batch may have before they are compressed.
 const MOST_BYTES: usize = 64 * 1024 * 1024;
+/// What a record has at most besides its key and its value.
+const RECORD_OVERHEAD: usize = 32;
 
 /// The batch that a null broker gives consumers, for ever: its records have keys that differ and values like JSON.
 ///
@@ -38,13 +40,25 @@ impl NullBatch {
         let bytes = self
             .value_bytes
             .checked_add(self.key_bytes)
+            .and_then(|record| record.checked_add(RECORD_OVERHEAD))
             .and_then(|record| record.checked_mul(usize::try_from(self.records).unwrap_or(usize::MAX)));
         match bytes {
             _ if self.records == 0 => Err("give the batch a record at least"),
             Some(0..=MOST_BYTES) => Ok(()),
-            _ => Err("keys and values of the batch have more than 64 MiB"),
+            _ => Err("the batch has more than 64 MiB"),
         }
     }
+}
+
+/// So many last digits of a number, which differ most.
+fn digits(number: u32, count: usize) -> Vec<u8> {
+    let mut rest = number;
+    let mut digits = vec![b'0'; count];
+    for digit in digits.iter_mut().rev() {
+        *digit += (rest % 10) as u8;
+        rest /= 10;
+    }
+    digits
 }
 
 /// An endless row of batches.
@@ -61,16 +75,9 @@ impl Endless {
         let mut rng = fastrand::Rng::with_seed(1);
         let mut writer = BatchWriter::new(batch_buffer(0));
         for number in 0..records {
-            let key = format!("{number:0key_bytes$}");
-            // The last digits differ most.
-            let key = &key[key.len() - key_bytes.min(key.len())..];
+            let key = digits(number, key_bytes);
             let value = json_like(&mut rng, number, value_bytes);
-            writer.append(
-                timestamp,
-                (key_bytes > 0).then_some(key.as_bytes()),
-                Some(value.as_bytes()),
-                &[],
-            )?;
+            writer.append(timestamp, (key_bytes > 0).then_some(&key), Some(value.as_bytes()), &[])?;
         }
         let mut compressor = Compressor::new(compression, None)?;
         let (sealed, _) = writer.finish_compressed(&mut compressor, batch_buffer(0))?;
