@@ -136,7 +136,7 @@ impl<'a> Sheet<'a> {
     }
 
     /// A client's runs that have this figure, by round. Runs that are void are left out where enough others remain; of a run
-    /// that was repeated, the repetition counts.
+    /// that was repeated, the last repetition counts.
     fn rounds(&self, client: &str, metric: Metric) -> BTreeMap<u32, &'a Run> {
         let good = || {
             let runs = self.runs_of(client).filter(|run| run.round >= self.first && run.failure.is_none());
@@ -237,9 +237,9 @@ impl<'a> Sheet<'a> {
     pub fn is_disturbed(&self, client: &str) -> bool {
         let counted = || self.runs_of(client).filter(|run| run.round >= self.first);
         let clean = counted().filter(|run| run.failure.is_none() && run.void.is_none()).count();
-        // A later try of the same round counts instead.
-        let stands = |run: &Run| !counted().any(|it| it.round == run.round && it.repeated && !run.repeated);
-        clean < ENOUGH && counted().any(|run| run.void.is_some() && stands(run))
+        // The last try of a round counts.
+        let of_rounds: BTreeMap<u32, bool> = counted().map(|run| (run.round, run.void.is_some())).collect();
+        clean < ENOUGH && of_rounds.into_values().any(|is_void| is_void)
     }
 }
 

@@ -76,10 +76,10 @@ mod tests {
     use crate::outcome::Failure;
     use crate::testing::{run, session};
 
-    /// Ours in all rounds of `start`, and krafka in some.
+    /// Ours in all rounds of `consume-null`, and krafka in some.
     fn recorded(id: &str, krafka: u32) -> Recorded {
-        let ours = (0..8).map(|round| run("start", "ours", round, 1.0));
-        let runs = ours.chain((0..krafka).map(|round| run("start", "krafka", round, 1.0))).collect();
+        let ours = (0..8).map(|round| run("consume-null", "ours", round, 1.0));
+        let runs = ours.chain((0..krafka).map(|round| run("consume-null", "krafka", round, 1.0))).collect();
         let mut session = session(id);
         session.clients[1].name = "krafka".into();
         session.clients[1].left_out = None;
@@ -87,7 +87,7 @@ mod tests {
     }
 
     fn told_by(sessions: &[Recorded]) -> String {
-        latest_by_scenario(sessions)["start"].session.id.clone()
+        latest_by_scenario(sessions)["consume-null"].session.id.clone()
     }
 
     #[test]
@@ -100,7 +100,7 @@ mod tests {
         assert_eq!(told_by(&sessions), "2");
         assert_eq!(told_by(&sessions[2..]), "4");
         assert_eq!(told_by(&sessions[4..]), "5");
-        assert_eq!(latest_by_scenario(&sessions)["start"].runs.len(), 16);
+        assert_eq!(latest_by_scenario(&sessions)["consume-null"].runs.len(), 16);
     }
 
     #[test]

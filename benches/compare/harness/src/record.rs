@@ -49,7 +49,7 @@ pub struct Run {
     pub scenario: Scenario,
     /// The round; round 0 is dropped.
     pub round: u32,
-    /// Whether the run before it was void, so that this is its second and last try.
+    /// Whether the run before it was void, so that this is another try of the same round.
     pub repeated: bool,
     /// The client.
     pub client: String,

@@ -25,10 +25,15 @@ pub struct Effort {
 impl Effort {
     fn apply(self, scenario: Scenario) -> Scenario {
         let goals = scenario.group == Group::Goals;
-        let once = matches!(scenario.mode, Mode::Memory);
+        let often = match scenario.mode {
+            Mode::Memory => self.rounds.min(6),
+            // A few milliseconds each, which is why one says little.
+            Mode::Start => self.rounds * 3,
+            _ => self.rounds,
+        };
         let (rounds, seconds, warmup, slow_warmup) = match (self.quick, goals) {
             (true, _) => (self.rounds.min(3), self.seconds.min(0.3), 0.2, 1.0),
-            (false, true) => (if once { self.rounds.min(6) } else { self.rounds }, self.seconds, 0.5, 8.0),
+            (false, true) => (often, self.seconds, 0.5, 8.0),
             // Two measured rounds show the order of things; what a goal rests on is measured thoroughly above.
             (false, false) => (self.rounds.min(3), self.seconds * 0.4, 0.2, 3.0),
         };

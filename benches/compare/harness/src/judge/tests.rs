@@ -147,10 +147,13 @@ fn disturbed_runs_are_left_out_while_enough_remain() {
 }
 
 #[test]
-fn of_a_repeated_run_the_repetition_counts() {
+fn of_a_repeated_run_the_last_repetition_counts() {
     let mut runs = [rounds("ours", &[1.0, 7.0]), rounds("control", &[0.0; 2])].concat();
     runs[1].void = Some("others used 1.0 cores".into());
-    runs.push(Run { repeated: true, ..run("produce-real", "ours", 1, 0.5) });
+    let repetition = Run { repeated: true, ..run("produce-real", "ours", 1, 0.5) };
+    runs.push(Run { void: runs[1].void.clone(), ..repetition.clone() });
+    check(&runs, |sheet| assert!(sheet.is_disturbed("ours")));
+    runs.push(repetition);
     check(&runs, |sheet| {
         assert_eq!(sheet.figure("ours", Metric::Cpu).unwrap().value, 0.5);
         assert!(!sheet.is_disturbed("ours"));
