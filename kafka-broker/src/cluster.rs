@@ -300,7 +300,7 @@ impl Cluster {
     pub fn requests(&self) -> Vec<RequestRecord> {
         let mut requests: Vec<RequestRecord> =
             self.shared.nodes.values().flat_map(|node| node.requests()).collect();
-        requests.sort_by_key(|request| request.arrived);
+        requests.sort_by_key(|request| request.before);
         requests
     }
 

@@ -22,6 +22,8 @@ const SHOWN: usize = 50;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct RequestRecord {
+    /// How many had come to the cluster before: with a clock that a test has paused, many come at the same time.
+    pub(crate) before: u64,
     /// When it had been read, on tokio's clock.
     pub arrived: Instant,
     /// The same in milliseconds since the Unix epoch, on the cluster's clock.

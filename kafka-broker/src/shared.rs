@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::Guard;
@@ -38,6 +38,8 @@ pub(crate) struct Shared {
     /// Which tokens are taken by OAUTHBEARER, if any.
     pub(crate) tokens: Option<TokenVerifier>,
     pub(crate) next_producer_id: AtomicI64,
+    /// Requests that came to whichever broker.
+    pub(crate) requests: AtomicU64,
 }
 
 /// Settings that hot paths need and nobody can change while the brokers run.
@@ -77,6 +79,7 @@ impl Shared {
             listeners,
             tokens,
             next_producer_id: AtomicI64::new(0),
+            requests: AtomicU64::new(0),
         }
     }
 

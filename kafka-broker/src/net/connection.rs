@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -250,6 +251,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             throttle: Duration::ZERO,
         };
         let logged = self.slot.node.log_request(RequestRecord {
+            before: self.shared.requests.fetch_add(1, Ordering::Relaxed),
             arrived: Instant::now(),
             wall_ms: self.shared.clock.wall_ms(),
             broker: self.slot.node.id,
