@@ -368,6 +368,11 @@ impl Cluster {
             };
             match self.ask(&broker, question).await {
                 Ok(update) => {
+                    // Before anybody knows of the broker, and connects to it.
+                    let is_here = |it: &&Broker| broker.id < 0 && it.address == broker.address;
+                    if let Some(found) = update.brokers.iter().find(is_here) {
+                        self.pool.identify(broker.id, found.id);
+                    }
                     self.take_over(update, question.topics.is_none());
                     return Ok(());
                 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -38,7 +39,7 @@ impl Connection {
 
     /// The broker's id; negative for a bootstrap address whose broker is not known yet.
     pub fn node(&self) -> NodeId {
-        self.0.link.node
+        self.0.link.node()
     }
 
     /// Where the broker listens.
@@ -120,6 +121,11 @@ impl Connection {
         }
     }
 
+    /// Notes which broker is at the other end.
+    pub(crate) fn identify(&self, node: NodeId) {
+        self.0.link.node.store(node, Ordering::Relaxed);
+    }
+
     /// Requests that were queued or written and are not answered.
     pub(crate) fn in_flight(&self) -> usize {
         self.0.link.max_in_flight.saturating_sub(self.0.link.permits.available_permits())
@@ -139,7 +145,8 @@ impl fmt::Debug for Connection {
 
 /// What the callers of a connection and its driver share.
 pub(crate) struct Link {
-    pub(crate) node: NodeId,
+    /// Changed once at most: when it is known who listens at a bootstrap address.
+    node: AtomicI32,
     pub(crate) address: NodeAddress,
     pub(crate) lane: Lane,
     /// Bounds the requests without an answer; closed with the connection.
@@ -168,7 +175,7 @@ pub(crate) struct Queued {
 impl Link {
     pub(crate) fn new(node: NodeId, address: NodeAddress, lane: Lane, max_in_flight: usize) -> Arc<Self> {
         Arc::new(Self {
-            node,
+            node: AtomicI32::new(node),
             address,
             lane,
             permits: Arc::new(Semaphore::new(max_in_flight)),
@@ -177,6 +184,10 @@ impl Link {
             inbox: Mutex::new(Inbox { queue: VecDeque::new(), driver: None, closed: None }),
             ended: Notify::new(),
         })
+    }
+
+    pub(crate) fn node(&self) -> NodeId {
+        self.node.load(Ordering::Relaxed)
     }
 
     /// Why the connection has ended, if it has.

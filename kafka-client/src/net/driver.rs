@@ -22,14 +22,13 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::authenticate::{Ask, Authenticator, Session};
 use super::connection::{Link, Queued};
 use super::pipeline::{Expired, Pipeline, unsolicited};
-use super::request::{BrokerRequest, BrokerResponse, Lane, Permit, Progress};
+use super::request::{BrokerRequest, BrokerResponse, Permit, Progress};
 use super::session::Renewal;
 use super::transport::BoxStream;
 use super::write_queue::{PIECES_PER_WRITE, WriteQueue};
 use crate::auth::BoxFuture;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::Metrics;
-use crate::types::NodeId;
 
 /// The future that is a connection. It ends when the connection does; dropping it ends the connection.
 pub(crate) struct Driver {
@@ -70,15 +69,14 @@ struct Renewing {
 /// Where an exchange leaves its questions for the driver.
 #[derive(Clone)]
 struct Mailbox {
-    node: NodeId,
-    lane: Lane,
+    link: Arc<Link>,
     questions: mpsc::UnboundedSender<Queued>,
 }
 
 impl Ask for Mailbox {
     async fn ask(&mut self, api: Api, version: i16, body: Bytes) -> Result<Bytes> {
         let (answer, receiver) = oneshot::channel();
-        let request = BrokerRequest::new(self.node, self.lane, api, version, vec![body]);
+        let request = BrokerRequest::new(self.link.node(), self.link.lane, api, version, vec![body]);
         // The driver outlives the exchange, which is part of it.
         self.questions.send(Queued { request, answer }).map_err(|_| Error::closed())?;
         receiver.await.map_err(|_| Error::closed())?.map(|answer| answer.body)
@@ -147,7 +145,7 @@ impl Driver {
         let renewing = ready.authenticated.map(|(authenticator, session)| {
             let renewal = Renewal::new(session, settings.patience, settings.random);
             let (sender, questions) = mpsc::unbounded_channel();
-            let mailbox = Mailbox { node: link.node, lane: link.lane, questions: sender };
+            let mailbox = Mailbox { link: link.clone(), questions: sender };
             let authenticator = Arc::new(authenticator);
             Box::new(Renewing { authenticator, renewal, exchange: None, mailbox, questions, question: None })
         });
@@ -178,7 +176,7 @@ impl Driver {
     fn mute(&mut self, duration: Option<Duration>) {
         let Some(duration) = duration else { return };
         tracing::debug!(
-            node = self.link.node,
+            node = self.link.node(),
             lane = self.link.lane.name(),
             ?duration,
             "muted by the broker"
@@ -281,7 +279,7 @@ impl Driver {
             match exchange.as_mut().poll(cx) {
                 Poll::Ready(Ok(session)) => {
                     tracing::debug!(
-                        node = self.link.node,
+                        node = self.link.node(),
                         lane = self.link.lane.name(),
                         ?session,
                         "re-authenticated"
@@ -292,7 +290,7 @@ impl Driver {
                 }
                 Poll::Ready(Err(error)) if may_pass(&error) && renewing.renewal.postpone(now) => {
                     tracing::debug!(
-                        node = self.link.node,
+                        node = self.link.node(),
                         lane = self.link.lane.name(),
                         error = with_causes(&error),
                         "cannot re-authenticate yet"

@@ -165,6 +165,22 @@ impl Pool {
         }
     }
 
+    /// Has `node` take over the shared connection under the id of a bootstrap address, which turned out to be the node's own, unless
+    /// it has one: that saves a connection with all its handshakes, and the broker from keeping an idle one.
+    pub(crate) fn identify(&self, bootstrap: NodeId, node: NodeId) {
+        let shared = |node| Key { node, lane: Lane::General, owner: SHARED };
+        let mut state = self.0.state();
+        if state.entries.contains_key(&shared(node)) {
+            return;
+        }
+        if let Some(entry) = state.entries.remove(&shared(bootstrap)) {
+            if let Stage::Ready(connection) = &entry.stage {
+                connection.identify(node);
+            }
+            state.entries.insert(shared(node), entry);
+        }
+    }
+
     /// How the shared connection to `node` stands.
     pub(crate) fn node_state(&self, node: NodeId) -> NodeState {
         let state = self.0.state();
@@ -285,7 +301,7 @@ impl Shared {
         let number = attempt.number;
         let task = tokio::spawn(attempt.run()).abort_handle();
         let mut unwanted = Some(task);
-        self.update(key, number, |entry, _| entry.task = unwanted.take());
+        self.update(number, |entry, _| entry.task = unwanted.take());
         if let Some(task) = unwanted {
             task.abort();
         }
@@ -302,18 +318,16 @@ impl Shared {
     }
 
     /// Forgets an entry, unless another attempt has taken it over.
-    fn forget(&self, key: Key, attempt: u64) {
-        let mut state = self.state();
-        if state.entries.get(&key).is_some_and(|entry| entry.attempt == attempt) {
-            state.entries.remove(&key);
-        }
+    fn forget(&self, attempt: u64) {
+        self.state().entries.retain(|_, entry| entry.attempt != attempt);
     }
 
     /// Changes an entry, unless another attempt has taken it over.
-    fn update(&self, key: Key, attempt: u64, change: impl FnOnce(&mut Entry, &mut fastrand::Rng)) {
+    fn update(&self, attempt: u64, change: impl FnOnce(&mut Entry, &mut fastrand::Rng)) {
         let mut guard = self.state();
         let state = &mut *guard;
-        if let Some(entry) = state.entries.get_mut(&key).filter(|entry| entry.attempt == attempt) {
+        // Not by its key, under which it may not be any more: `Pool::identify`.
+        if let Some(entry) = state.entries.values_mut().find(|entry| entry.attempt == attempt) {
             change(entry, &mut state.random);
         }
     }
@@ -386,42 +400,42 @@ impl Attempt {
         match outcome {
             Ok((connection, driver)) => {
                 let open = Open::new(&setup.metrics);
-                self.ready(connection);
+                self.ready(&connection);
                 let ended = driver.await;
                 drop(open);
-                self.ended(&ended);
+                self.ended(&ended, connection.node());
             }
             Err(error) => self.failed(error, began),
         }
     }
 
-    fn ready(&self, connection: Connection) {
+    fn ready(&self, connection: &Connection) {
         tracing::debug!(node = self.key.node, address = %self.address, lane = self.key.lane.name(), "connected");
-        self.shared.update(self.key, self.number, |entry, _| {
+        self.shared.update(self.number, |entry, _| {
             entry.reconnect.reset();
             entry.setup.reset();
             entry.not_before = None;
             entry.stage = Stage::Ready(connection.clone());
         });
         self.shared.state().hold_off.accepted(&self.address);
-        self.outcome.send_replace(Some(Ok(connection)));
+        self.outcome.send_replace(Some(Ok(connection.clone())));
     }
 
-    fn ended(&self, ended: &Ended) {
+    fn ended(&self, ended: &Ended, node: NodeId) {
         let (Ended::Idle(reason) | Ended::Lost(reason)) = ended;
         tracing::debug!(
-            node = self.key.node, address = %self.address, lane = self.key.lane.name(), %reason, "disconnected"
+            node, address = %self.address, lane = self.key.lane.name(), %reason, "disconnected"
         );
         match ended {
             // Nothing is wrong with the broker: the next one who needs it need not wait.
-            Ended::Idle(_) => self.shared.forget(self.key, self.number),
-            Ended::Lost(_) => self.shared.update(self.key, self.number, Entry::back_off),
+            Ended::Idle(_) => self.shared.forget(self.number),
+            Ended::Lost(_) => self.shared.update(self.number, Entry::back_off),
         }
     }
 
     /// An earlier refusal stands in for the attempt.
     fn held(&self, refusal: Error) {
-        self.shared.update(self.key, self.number, |entry, _| {
+        self.shared.update(self.number, |entry, _| {
             entry.stage = Stage::Closed;
             entry.task = None;
         });
@@ -436,7 +450,7 @@ impl Attempt {
             tracing::debug!(node, %address, lane, %error, "cannot connect");
         }
         self.shared.setup.metrics.connect_failed();
-        self.shared.update(self.key, self.number, |entry, random| {
+        self.shared.update(self.number, |entry, random| {
             entry.setup.next(random);
             entry.back_off(random);
         });
@@ -475,7 +489,7 @@ impl Drop for Attempt {
         if self.outcome.borrow().is_some() {
             return;
         }
-        self.shared.update(self.key, self.number, Entry::back_off);
+        self.shared.update(self.number, Entry::back_off);
         self.shared.state().hold_off.ended(&self.address, Instant::now());
         let error = if self.shared.state().closed {
             Error::closed()

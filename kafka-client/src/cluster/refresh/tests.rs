@@ -255,6 +255,32 @@ async fn when_no_known_broker_can_be_reached_the_bootstrap_addresses_are_used_ag
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_connection_to_a_bootstrap_address_becomes_that_of_the_broker_who_listens_there() {
+    let fake = Fake::new(|seen| answer(seen, &[1, 2], vec![]));
+    let client = builder(&fake, "b2:9092").connect().await.unwrap();
+    let owner = client.owner();
+    let connect = || client.connection(2, Lane::General, &owner);
+    let connection = connect().await.unwrap();
+    assert_eq!((connection.node(), fake.connects()), (2, vec!["b2".to_owned()]));
+    // It is lost like any other: the next one waits for the backoff.
+    connection.end(&Error::closed());
+    connection.closed().await;
+    sleep(Duration::from_millis(1)).await;
+    let start = Instant::now();
+    assert!(!connect().await.unwrap().is_closed());
+    assert!(start.elapsed() > Duration::from_millis(20), "{:?}", start.elapsed());
+    assert_eq!(fake.connects().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bootstrap_address_that_no_broker_tells_of_keeps_its_connection() {
+    let fake = Fake::new(|seen| answer(seen, &[1], vec![]));
+    let client = builder(&fake, "seed:9092").connect().await.unwrap();
+    assert_eq!(client.connection(1, Lane::General, &client.owner()).await.unwrap().node(), 1);
+    assert_eq!(fake.connects(), ["seed", "b1"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_recovery_only_known_brokers_are_asked() {
     let fake = Fake::new(|seen| answer(seen, &[1], vec![]));
     let client =
