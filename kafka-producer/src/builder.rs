@@ -9,7 +9,7 @@ use kafka_wire::compression::Compression;
 use tokio::runtime::Handle;
 
 use crate::accumulator::{self, Accumulator};
-use crate::clock::bounded;
+use crate::clock::{bounded, punctual};
 use crate::config::{Acks, ProducerConfig};
 use crate::error::Result;
 use crate::outbox::{self, Outbox};
@@ -64,7 +64,7 @@ impl ProducerBuilder {
         self
     }
 
-    /// How long a batch waits for more records (`linger.ms`). 5 ms by default.
+    /// How long a batch waits for more records (`linger.ms`), to a millisecond. 5 ms by default.
     pub fn linger(mut self, linger: Duration) -> Self {
         self.config.linger = linger;
         self
@@ -158,7 +158,7 @@ impl ProducerBuilder {
         });
         let settings = outbox::Settings {
             idempotent: config.is_idempotent(),
-            linger: bounded(config.linger),
+            linger: punctual(bounded(config.linger)),
             delivery_timeout: bounded(config.delivery_timeout),
             max_request_size: config.max_request_size,
             retries: config.retries,

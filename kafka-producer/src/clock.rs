@@ -18,6 +18,14 @@ pub(crate) fn bounded(wait: Duration) -> Duration {
     wait.min(FOREVER)
 }
 
+/// How late a timer of tokio's is, about: it counts whole milliseconds, and so does epoll, and both round up.
+const LATENESS: Duration = Duration::from_millis(1);
+
+/// What to ask a timer for so that about `wait` passes.
+pub(crate) fn punctual(wait: Duration) -> Duration {
+    wait - LATENESS.min(wait / 2)
+}
+
 /// Wall time, read seldom.
 #[derive(Debug)]
 pub(crate) struct Clock {
