@@ -5,6 +5,7 @@
 
 mod flight;
 
+use std::cell::LazyCell;
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
@@ -60,7 +61,7 @@ pub(crate) struct Sender {
     random: fastrand::Rng,
     compressing: FuturesUnordered<JoinHandle<(Compressed, Option<Compressor>)>>,
     idle_compressors: Vec<Compressor>,
-    max_compressing: usize,
+    max_compressing: LazyCell<usize>,
     metadata: Arc<Metadata>,
     metadata_changes: BoxFuture<'static, Option<watch::Receiver<u64>>>,
     metadata_failures: BoxFuture<'static, Option<watch::Receiver<Option<kafka_client::Error>>>>,
@@ -95,7 +96,6 @@ impl Sender {
         random: fastrand::Rng,
     ) -> Self {
         let config = client.config();
-        let max_compressing = std::thread::available_parallelism().map_or(1, usize::from);
         let changes = client.refresher().subscribe();
         let failures = client.refresher().failures();
         Self {
@@ -112,7 +112,8 @@ impl Sender {
             random,
             compressing: FuturesUnordered::new(),
             idle_compressors: Vec::new(),
-            max_compressing,
+            // Only when a second job is there: to count the cores is to read a dozen files.
+            max_compressing: LazyCell::new(|| std::thread::available_parallelism().map_or(1, usize::from)),
             metadata: client.metadata(),
             metadata_changes: Box::pin(next_change(changes)),
             metadata_failures: Box::pin(next_change(failures)),
@@ -303,7 +304,7 @@ impl Sender {
             }
             self.busy_nodes = nodes;
         }
-        while self.compressing.len() < self.max_compressing
+        while (self.compressing.is_empty() || self.compressing.len() < *self.max_compressing)
             && let Some(job) = self.outbox.next_compression()
         {
             self.compress(job);
