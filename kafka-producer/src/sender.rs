@@ -265,7 +265,10 @@ impl Sender {
     fn ask_for_identity(&mut self, delay: Duration) {
         let client = self.client.clone();
         self.identity = Some(Box::pin(async move {
-            tokio::time::sleep(delay).await;
+            // tokio rounds up to its next millisecond, even from nothing.
+            if !delay.is_zero() {
+                tokio::time::sleep(delay).await;
+            }
             let request = |_| {
                 Ok(InitProducerIdRequest::default()
                     .with_transactional_id(None)

@@ -3,11 +3,14 @@
 //! A broker that does not know a producer id takes any first sequence. If it refuses the first batch and takes the second
 //! one, sent in the same window, the first can never be written in order again.
 
+use std::time::Duration;
+
 use kafka_broker::{Cluster, on};
 use kafka_client::Client;
 use kafka_producer::{Delivery, Producer, ProducerRecord};
 use kafka_wire::api::Api;
 use kafka_wire::error_code::ErrorCode;
+use tokio::time::Instant;
 
 use crate::support::{assert_complete, cluster, leader, values};
 
@@ -185,4 +188,15 @@ async fn the_same_after_the_epoch_was_bumped() {
         all_written(&cluster, deliveries, 300).await;
         bumps.iter().chain(&refusals).for_each(kafka_broker::FaultGuard::assert_fired);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_timer_is_waited_for_until_the_first_record_is_acknowledged() {
+    let (_cluster, client) = cluster(1).await;
+    // The clock may stand between two ticks of tokio's timers.
+    tokio::time::advance(Duration::from_micros(300)).await;
+    let start = Instant::now();
+    let producer = Producer::builder(&client).linger(Duration::ZERO).build().await.unwrap();
+    producer.send(ProducerRecord::to("orders").value("first")).await.unwrap();
+    assert_eq!(start.elapsed(), Duration::ZERO);
 }
