@@ -162,3 +162,15 @@ async fn records_that_are_damaged_or_a_bomb_are_an_error_and_other_partitions_go
         assert_eq!(read(&mut consumer, 1).await, [7], "{name}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn no_timer_is_waited_for_until_the_first_record_is_read() {
+    let fake = Fake::new(1);
+    fake.append(0, numbers(Compression::None, 0, 10));
+    // The clock may stand between two ticks of tokio's timers.
+    tokio::time::advance(Duration::from_micros(300)).await;
+    let start = tokio::time::Instant::now();
+    let mut consumer = reading(&fake).await.build().await.unwrap();
+    assert_eq!(read(&mut consumer, 1).await, [0]);
+    assert_eq!(start.elapsed(), Duration::ZERO);
+}
