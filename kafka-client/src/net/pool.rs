@@ -173,10 +173,13 @@ impl Pool {
         if state.entries.contains_key(&shared(node)) {
             return;
         }
+        // What is only being opened would be named after the bootstrap address for ever.
+        let Some(Stage::Ready(connection)) = state.entries.get(&shared(bootstrap)).map(|entry| &entry.stage)
+        else {
+            return;
+        };
+        connection.identify(node);
         if let Some(entry) = state.entries.remove(&shared(bootstrap)) {
-            if let Stage::Ready(connection) = &entry.stage {
-                connection.identify(node);
-            }
             state.entries.insert(shared(node), entry);
         }
     }
