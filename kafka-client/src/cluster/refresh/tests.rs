@@ -264,8 +264,12 @@ async fn the_connection_to_a_bootstrap_address_becomes_that_of_the_broker_who_li
     assert_eq!((connection.node(), fake.connects()), (2, vec!["b2".to_owned()]));
     // It is lost like any other: the next one waits for the backoff.
     connection.end(&Error::closed());
-    connection.closed().await;
-    sleep(Duration::from_millis(1)).await;
+    let lost = async {
+        while client.metrics().disconnects == 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(1), lost).await.unwrap();
     let start = Instant::now();
     assert!(!connect().await.unwrap().is_closed());
     assert!(start.elapsed() > Duration::from_millis(20), "{:?}", start.elapsed());
