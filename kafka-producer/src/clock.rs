@@ -66,4 +66,10 @@ mod tests {
         clock.refresh();
         assert_eq!(clock.cached_ms(), start + 250);
     }
+
+    #[test]
+    fn timers_are_asked_a_millisecond_sooner_and_never_for_nothing_instead_of_something() {
+        let asked = |micros| punctual(Duration::from_micros(micros)).as_micros();
+        assert_eq!([0, 500, 1000, 2000, 5000].map(asked), [0, 250, 500, 1000, 4000]);
+    }
 }

@@ -200,3 +200,19 @@ async fn no_timer_is_waited_for_until_the_first_record_is_acknowledged() {
     producer.send(ProducerRecord::to("orders").value("first")).await.unwrap();
     assert_eq!(start.elapsed(), Duration::ZERO);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_linger_is_over_when_it_was_asked_for_to_be_over() {
+    let (_cluster, client) = cluster(1).await;
+    let linger = Duration::from_millis(5);
+    let producer = Producer::builder(&client).linger(linger).build().await.unwrap();
+    producer.send(ProducerRecord::to("orders").value("first")).await.unwrap();
+    // Wherever between two ticks of tokio's timers it begins.
+    for _ in 0..10 {
+        tokio::time::advance(Duration::from_micros(300)).await;
+        let start = Instant::now();
+        producer.send(ProducerRecord::to("orders").value("later")).await.unwrap();
+        let took = start.elapsed();
+        assert!(took <= linger && took + Duration::from_millis(1) >= linger, "{took:?}");
+    }
+}
