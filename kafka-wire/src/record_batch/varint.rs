@@ -1,18 +1,17 @@
-//! Varints of records on plain slices: the writer made room beforehand, the reader has a fast path for short ones.
+//! Varints of records on plain bytes: the writer made room beforehand, the reader has a fast path for short ones.
+
+use bytes::BufMut;
 
 use super::BatchError;
 use crate::primitives::{unzigzag, unzigzag_long};
 
-/// Writes `value` at `at` and returns the position behind it.
 #[inline]
-pub(super) fn write(out: &mut [u8], mut at: usize, mut value: u64) -> usize {
+pub(super) fn put(out: &mut impl BufMut, mut value: u64) {
     while value >= 0x80 {
-        out[at] = value as u8 | 0x80;
+        out.put_u8(value as u8 | 0x80);
         value >>= 7;
-        at += 1;
     }
-    out[at] = value as u8;
-    at + 1
+    out.put_u8(value as u8);
 }
 
 /// The unsigned varint in the low bytes of `word` and its size, when it has one or two bytes.
@@ -73,9 +72,8 @@ mod tests {
     use crate::primitives::{zigzag, zigzag_long};
 
     fn written(value: u64) -> Vec<u8> {
-        let mut bytes = vec![0; 10];
-        let len = write(&mut bytes, 0, value);
-        bytes.truncate(len);
+        let mut bytes = Vec::new();
+        put(&mut bytes, value);
         bytes
     }
 

@@ -1,6 +1,6 @@
 //! Builds a batch: records are encoded in place behind a hole for the header, which is filled in when the batch seals.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use super::header::{self, HEADER_LEN};
 use super::{BatchError, varint};
@@ -180,31 +180,19 @@ impl BatchWriter {
         }
         let length = body << 1;
         let end = self.len + unsigned_varlong_len(length) + body as usize;
-        self.make_room(end);
-        let mut out = Slots { slots: &mut self.buffer[self.len..end], at: 0 };
-        out.varint(length);
-        out.byte(0);
-        out.varint(timestamp_delta);
-        out.varint(offset_delta);
-        out.field(key);
-        out.field(value);
-        out.varint((headers.len() as u64) << 1);
-        for header in headers {
-            out.field(Some(header.key));
-            out.field(header.value);
+        let parts = Parts { length, timestamp_delta, offset_delta, key, value, headers };
+        if end + SLACK <= self.buffer.len() {
+            parts.put(&mut &mut self.buffer[self.len..end]);
+            return Ok(end);
         }
-        debug_assert_eq!(out.at, out.slots.len());
+        // Nothing is prepared for long records: zeros would only be one more way through their memory.
+        self.buffer.truncate(self.len);
+        self.buffer.reserve(end - self.len);
+        parts.put(&mut self.buffer);
+        debug_assert_eq!(self.buffer.len(), end);
+        let ready = (end + SLACK).next_multiple_of(STEP).min(self.buffer.capacity());
+        self.buffer.resize(ready.max(end), 0);
         Ok(end)
-    }
-
-    /// Prepares memory up to `end` and, as far as the capacity reaches, some more.
-    fn make_room(&mut self, end: usize) {
-        let ready = self.buffer.len();
-        if end + SLACK > ready {
-            self.buffer.reserve(end.saturating_sub(ready));
-            let more = (end + SLACK).next_multiple_of(STEP).min(self.buffer.capacity());
-            self.buffer.resize(more.max(end).max(ready), 0);
-        }
     }
 
     /// Bytes a record takes at most, whatever its place in a batch; the batch's own [`HEADER_LEN`] is not in it.
@@ -253,10 +241,8 @@ impl BatchWriter {
 
     /// Goes on in `buffer`, which should be larger, and gives back the one used so far.
     pub fn move_to(&mut self, mut buffer: BytesMut) -> BytesMut {
-        if buffer.len() < self.len {
-            buffer.resize(self.len, 0);
-        }
-        buffer[..self.len].copy_from_slice(&self.buffer[..self.len]);
+        buffer.clear();
+        buffer.extend_from_slice(&self.buffer[..self.len]);
         std::mem::replace(&mut self.buffer, buffer)
     }
 
@@ -417,30 +403,38 @@ impl Short {
     }
 }
 
-/// A slice of known size being filled from the front.
-struct Slots<'a> {
-    slots: &'a mut [u8],
-    at: usize,
+/// What a record consists of, integers as the varints encode them.
+struct Parts<'a> {
+    length: u64,
+    timestamp_delta: u64,
+    offset_delta: u64,
+    key: Option<&'a [u8]>,
+    value: Option<&'a [u8]>,
+    headers: &'a [HeaderRef<'a>],
 }
 
-impl Slots<'_> {
-    fn byte(&mut self, value: u8) {
-        self.slots[self.at] = value;
-        self.at += 1;
+impl Parts<'_> {
+    fn put(&self, out: &mut impl BufMut) {
+        varint::put(out, self.length);
+        out.put_u8(0);
+        varint::put(out, self.timestamp_delta);
+        varint::put(out, self.offset_delta);
+        put_field(out, self.key);
+        put_field(out, self.value);
+        varint::put(out, (self.headers.len() as u64) << 1);
+        for header in self.headers {
+            put_field(out, Some(header.key));
+            put_field(out, header.value);
+        }
     }
+}
 
-    fn varint(&mut self, value: u64) {
-        self.at = varint::write(self.slots, self.at, value);
-    }
-
-    fn field(&mut self, field: Option<&[u8]>) {
-        match field {
-            None => self.byte(1), // -1
-            Some(bytes) => {
-                self.varint((bytes.len() as u64) << 1);
-                self.slots[self.at..self.at + bytes.len()].copy_from_slice(bytes);
-                self.at += bytes.len();
-            }
+fn put_field(out: &mut impl BufMut, field: Option<&[u8]>) {
+    match field {
+        None => out.put_u8(1), // -1
+        Some(bytes) => {
+            varint::put(out, (bytes.len() as u64) << 1);
+            out.put_slice(bytes);
         }
     }
 }
