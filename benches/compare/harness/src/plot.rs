@@ -12,6 +12,7 @@ const COLOURS: [&str; 11] = [
 ];
 const STYLE: &str = "text{font:12px system-ui,sans-serif;fill:#3b4048}.title{font-weight:600;font-size:14px}\
 .soft{fill:#6b727c}.grid{stroke:#8a93a0;stroke-opacity:.3}.whisker{stroke:#3b4048;stroke-width:1.5}\
+.cut{fill:none;stroke:#fff;stroke-width:2}\
 @media(prefers-color-scheme:dark){text{fill:#d5d9df}.soft{fill:#9aa2ad}.whisker{stroke:#d5d9df}}";
 
 const WIDTH: f64 = 720.0;
@@ -27,7 +28,10 @@ pub struct Bar {
     pub ours: bool,
 }
 
-/// Horizontal bars with intervals, all from zero.
+/// Bars longer than so many times the middle one are cut, or one outlier makes all the others look alike.
+const LONGEST: f64 = 10.0;
+
+/// Horizontal bars with intervals, all from zero; one that is cut has two strokes across it.
 pub fn bars(title: &str, unit: &str, bars: &[Bar]) -> String {
     const LEFT: f64 = 130.0;
     const RIGHT: f64 = 90.0;
@@ -35,9 +39,12 @@ pub fn bars(title: &str, unit: &str, bars: &[Bar]) -> String {
     const STEP: f64 = 26.0;
     let height = TOP + STEP * bars.len() as f64 + 12.0;
     let end = |figure: Estimate| figure.interval.map_or(figure.value, |(_, high)| high.max(figure.value));
-    let most = bars.iter().map(|bar| end(bar.figure)).fold(f64::MIN_POSITIVE, f64::max);
+    let mut ends: Vec<f64> = bars.iter().map(|bar| end(bar.figure)).collect();
+    ends.sort_by(f64::total_cmp);
+    let middle_one = ends.get(ends.len() / 2).copied().unwrap_or_default();
+    let reach = ends.last().copied().unwrap_or_default().min(middle_one * LONGEST).max(f64::MIN_POSITIVE);
     // What is left of a figure may be below zero, for which there is no room; its number tells.
-    let x = |value: f64| LEFT + value.max(0.0) / most * (WIDTH - LEFT - RIGHT);
+    let x = |value: f64| LEFT + value.clamp(0.0, reach) / reach * (WIDTH - LEFT - RIGHT);
     let mut svg = open(height, title, unit);
     for (index, bar) in bars.iter().enumerate() {
         let y = TOP + STEP * index as f64;
@@ -57,7 +64,7 @@ pub fn bars(title: &str, unit: &str, bars: &[Bar]) -> String {
             svg,
             r#"<rect x="{LEFT}" y="{y:.1}" width="{width:.1}" height="18" rx="2" fill="{colour}"/>"#
         );
-        if let Some((low, high)) = figure.interval {
+        if let Some((low, high)) = figure.interval.filter(|_| value <= reach) {
             let (from, to) = (x(low), x(high));
             let _ = writeln!(
                 svg,
@@ -65,6 +72,10 @@ pub fn bars(title: &str, unit: &str, bars: &[Bar]) -> String {
                 middle - 4.0,
                 middle - 4.0
             );
+        }
+        if value > reach {
+            let cut = x(reach) - 24.0;
+            let _ = writeln!(svg, r#"<path class="cut" d="M{cut:.1} {y:.1}l-5 18m10 0l5 -18"/>"#);
         }
         let _ = writeln!(
             svg,
@@ -237,6 +248,20 @@ mod tests {
         let svg = bars("t", "u", &[Bar { label: "ours".into(), figure: whisker, ours: true }]);
         assert_eq!(svg.matches("<path").count(), 1);
         assert!(svg.contains(r#"width="0.5""#) && svg.contains(">-0.100<"), "{svg}");
+    }
+
+    #[test]
+    fn a_bar_that_would_dwarf_the_others_is_cut() {
+        let bar = |value: f64| Bar {
+            label: "peer".into(),
+            figure: Estimate { value, interval: Some((value, value)) },
+            ours: false,
+        };
+        let svg = bars("t", "u", &[bar(1.0), bar(1.0), bar(2000.0)]);
+        assert!(svg.contains(r#"width="50.0""#) && svg.contains(r#"width="500.0""#), "{svg}");
+        assert!(svg.contains(">2,000<"), "{svg}");
+        assert_eq!(svg.matches(r#"class="cut""#).count(), 1);
+        assert_eq!(bars("t", "u", &[bar(1.0), bar(10.0)]).matches(r#"class="cut""#).count(), 0);
     }
 
     #[test]
