@@ -89,7 +89,7 @@ impl Consumer {
         fetcher: JoinHandle<()>,
     ) -> Self {
         let config = handle.config();
-        let reader = Reader::new(Source::All, config.max_decompressed_bytes);
+        let reader = Reader::new(Source::All);
         // Often enough that a consumer that waits for records never seems to be gone.
         let tick_every =
             config.auto_commit_interval.min(config.max_poll_interval / 3).max(Duration::from_millis(1));

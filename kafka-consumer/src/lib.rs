@@ -15,6 +15,7 @@ mod fetch;
 mod group;
 mod handle;
 mod offsets;
+mod opening;
 mod partitions;
 mod pattern;
 mod reader;

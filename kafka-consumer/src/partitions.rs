@@ -103,7 +103,7 @@ impl Stream for Partitions {
         match this.next_claim() {
             Some((claim, partition, acks)) => {
                 let shared = Arc::clone(this.consumer.shared());
-                let reader = Reader::new(Source::One(claim, acks), shared.config.max_decompressed_bytes);
+                let reader = Reader::new(Source::One(claim, acks));
                 Poll::Ready(Some(Ok(PartitionStream { partition, claim, reader, shared })))
             }
             None => this.consumer.wait(cx).map(|refused| Some(Err(refused))),

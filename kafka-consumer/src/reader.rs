@@ -1,6 +1,6 @@
-//! Takes batches out of the subscription's buffer, opens them, and hands them out in order.
+//! Takes batches out of the subscription's buffer, has them opened, and hands them out in order.
 //!
-//! A slow codec's batches are opened on another thread, two ahead of the application; all others right here.
+//! Batches that are opened on another thread are so two ahead of the application.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -9,14 +9,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use kafka_client::TopicPartition;
-use kafka_wire::compression::{Compression, Decompressor};
-use kafka_wire::record_batch::{BatchError, DecodedBatch, RawBatch, RecordReader};
-use tokio::task::JoinHandle;
+use kafka_wire::record_batch::{BatchError, DecodedBatch, RecordReader};
 use tokio::time::Instant;
 
 use crate::acks::{Ack, Acks};
 use crate::buffer::Piece;
 use crate::error::{ErrorKind, Result};
+use crate::opening::Opening;
 use crate::record::{Batch, ConsumerRecord, Place};
 use crate::shared::{Shared, State};
 use crate::subscription::{Claim, Next, Ticket, Turn};
@@ -35,15 +34,6 @@ pub(crate) enum Source {
 
 /// A record, to be acknowledged if it comes from one partition's reader.
 pub(crate) type HandedOut = (ConsumerRecord, Option<Ack>);
-type Opened = std::result::Result<DecodedBatch, BatchError>;
-
-#[derive(Debug)]
-enum Opening {
-    /// There is nothing to open: a gap in the log, or an error.
-    None,
-    Done(Opened),
-    Elsewhere(JoinHandle<Opened>),
-}
 
 #[derive(Debug)]
 struct Job {
@@ -78,18 +68,11 @@ pub(crate) struct Reader {
     current: Option<Current>,
     /// What was handed out last: asking for more says that the application is done with it.
     last: Option<Claim>,
-    decompressor: Decompressor,
 }
 
 impl Reader {
-    pub(crate) fn new(source: Source, max_decompressed: usize) -> Self {
-        Self {
-            source,
-            ahead: VecDeque::new(),
-            current: None,
-            last: None,
-            decompressor: Decompressor::new(max_decompressed),
-        }
+    pub(crate) fn new(source: Source) -> Self {
+        Self { source, ahead: VecDeque::new(), current: None, last: None }
     }
 
     /// The application asks for more, so it is done with what it has.
@@ -315,7 +298,7 @@ impl Reader {
                 shared.fetch.notify_one();
             }
             let opening = match &taken.next {
-                Next::Piece(Piece { batch: Some(batch), .. }) => self.open(batch, shared.config.check_crcs),
+                Next::Piece(Piece { batch: Some(batch), .. }) => shared.opener.open(batch),
                 _ => Opening::None,
             };
             let (ticket, partition, next) = (taken.ticket, taken.partition, taken.next);
@@ -355,19 +338,6 @@ impl Reader {
             state.subscription.give_back(ticket, Next::Piece(current.open.piece));
         }
     }
-
-    fn open(&mut self, batch: &RawBatch, check_crc: bool) -> Opening {
-        match batch.header.compression() {
-            Compression::Gzip | Compression::Zstd => {
-                let limit = self.decompressor.limit();
-                let batch = batch.clone();
-                Opening::Elsewhere(tokio::task::spawn_blocking(move || {
-                    open(&batch, check_crc, &mut Decompressor::new(limit))
-                }))
-            }
-            _ => Opening::Done(open(batch, check_crc, &mut self.decompressor)),
-        }
-    }
 }
 
 fn step_over(shared: &Shared, state: &mut State, ticket: Ticket, piece: Piece) {
@@ -377,14 +347,4 @@ fn step_over(shared: &Shared, state: &mut State, ticket: Ticket, piece: Piece) {
     if wake {
         shared.fetch.notify_one();
     }
-}
-
-/// Opens a batch and sees that every record of it can be read, so that nothing of a bad one is handed out.
-fn open(batch: &RawBatch, check_crc: bool, decompressor: &mut Decompressor) -> Opened {
-    if check_crc {
-        batch.verify()?;
-    }
-    let decoded = batch.decode(decompressor)?;
-    decoded.check()?;
-    Ok(decoded)
 }

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use crate::acks::Acks;
 use crate::config::ConsumerConfig;
 use crate::group::GroupHandle;
+use crate::opening::Opener;
 use crate::subscription::{Claim, Subscription};
 
 #[derive(Debug)]
@@ -18,6 +19,7 @@ pub(crate) struct Shared {
     pub(crate) client: Client,
     pub(crate) config: ConsumerConfig,
     pub(crate) group: Option<GroupHandle>,
+    pub(crate) opener: Arc<Opener>,
     /// Wakes the fetcher: there is room, or something else to ask for.
     pub(crate) fetch: Notify,
     state: Mutex<State>,
@@ -64,7 +66,8 @@ impl Shared {
             by_acks: false,
             closed: false,
         };
-        Arc::new(Self { client, config, group, fetch: Notify::new(), state: Mutex::new(state) })
+        let opener = Opener::new(config.check_crcs, config.max_decompressed_bytes);
+        Arc::new(Self { client, config, group, opener, fetch: Notify::new(), state: Mutex::new(state) })
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {

@@ -38,6 +38,19 @@ async fn three_slow_batches() -> Fake {
     fake
 }
 
+/// Short batches of zstd are opened at once, others of it on another thread, some only after a first try.
+#[tokio::test(start_paused = true)]
+async fn short_and_long_batches_of_zstd_come_in_order() {
+    let fake = Fake::new(1);
+    let mut first = 0;
+    for count in [1, 2_000, 3, 700, 2_000, 2_000, 5, 1] {
+        fake.append(0, numbers(Compression::Zstd, first, count));
+        first += count;
+    }
+    let mut consumer = reading(&fake).await.build().await.unwrap();
+    assert_eq!(read(&mut consumer, first as usize).await, (0..first).collect::<Vec<_>>());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_batch_after_single_records_is_the_rest_of_theirs() {
     let fake = three_slow_batches().await;

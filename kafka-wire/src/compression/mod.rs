@@ -228,6 +228,11 @@ impl Decompressor {
         self.limit
     }
 
+    /// Lets the next batches decompress to at most `limit` bytes.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     /// Decompresses `input`.
     ///
     /// # Errors
