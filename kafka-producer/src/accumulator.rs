@@ -37,6 +37,10 @@ pub(crate) struct Accumulator {
     settings: Settings,
 }
 
+/// How many bytes without a key a partition is given at most before the next one has its turn: Java's `batch.size`, which
+/// it is there. With as much as a batch here may have, topics with little traffic would move on every few minutes only.
+const STICKY: usize = 16 << 10;
+
 #[derive(Debug, Default)]
 struct Creation {
     /// The number of the next slot.
@@ -151,7 +155,8 @@ impl Accumulator {
         let sticky = known.map_or_else(
             || {
                 let seed = self.settings.seed.wrapping_add(topics.len() as u64);
-                Arc::new(Sticky::new(self.settings.batch_size, self.settings.adaptive_partitioning, seed))
+                let stays_for = self.settings.batch_size.min(STICKY);
+                Arc::new(Sticky::new(stays_for, self.settings.adaptive_partitioning, seed))
             },
             |known| known.sticky.clone(),
         );

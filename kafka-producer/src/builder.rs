@@ -70,7 +70,7 @@ impl ProducerBuilder {
         self
     }
 
-    /// How large a batch may become, in bytes before compression (`batch.size`). 16 KiB by default.
+    /// How large a batch may become, in bytes before compression and within `buffer.memory` (`batch.size`). 256 KiB by default.
     pub fn batch_size(mut self, bytes: usize) -> Self {
         self.config.batch_size = bytes;
         self
@@ -150,7 +150,7 @@ impl ProducerBuilder {
         // Any number that no other user of the client's seed has.
         let mut random = client_config.random(0x7072_6f64);
         let accumulator = Accumulator::new(accumulator::Settings {
-            batch_size: config.batch_size,
+            batch_size: config.batch_size.min(config.buffer_memory),
             buffer_memory: config.buffer_memory,
             adaptive_partitioning: config.adaptive_partitioning,
             eager: config.linger.is_zero(),

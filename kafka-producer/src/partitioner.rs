@@ -77,7 +77,7 @@ const CANDIDATES: usize = 32;
 const LARGEST_COUNT: u64 = 1 << 24;
 
 impl Sticky {
-    /// `switch_after` is the batch size in bytes.
+    /// `switch_after` in bytes.
     pub(crate) fn new(switch_after: usize, adaptive: bool, seed: u64) -> Self {
         Self {
             current: AtomicU64::new(UNDECIDED),

@@ -39,8 +39,8 @@ fn start() -> (Runtime, Producer) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let producer = runtime.block_on(async {
         let client = Client::connect(bootstrap).await.unwrap();
-        let builder = Producer::builder(&client).buffer_memory(256 << 20).linger(Duration::from_secs(30));
-        builder.build().await.unwrap()
+        let builder = Producer::builder(&client).batch_size(16 << 10).buffer_memory(256 << 20);
+        builder.linger(Duration::from_secs(30)).build().await.unwrap()
     });
     (runtime, producer)
 }

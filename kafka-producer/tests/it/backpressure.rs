@@ -140,7 +140,7 @@ async fn a_cancelled_wait_gives_its_place_and_its_credit_up() {
 #[tokio::test(start_paused = true)]
 async fn nobody_lingers_with_memory_that_another_waits_for() {
     let (cluster, client) = cluster(1).await;
-    let builder = Producer::builder(&client).buffer_memory(4096).batch_size(4096);
+    let builder = Producer::builder(&client).buffer_memory(4096);
     let hour = Duration::from_secs(3600);
     let producer = builder.linger(hour).delivery_timeout(2 * hour).build().await.unwrap();
     let start = tokio::time::Instant::now();

@@ -64,6 +64,14 @@ async fn keys_stay_together_and_records_without_key_spread() {
         counts[sent.unwrap().partition() as usize] += 1;
     }
     assert!(counts.iter().all(|count| (100..800).contains(count)), "{counts:?}");
+
+    // They do not wait for a whole batch of the default size.
+    let producer = Producer::new(&client).await.unwrap();
+    let mut counts = [0; 6];
+    for sent in producer.send_all((0..400).map(|_| ProducerRecord::to("orders").value([0; 2000]))).await {
+        counts[sent.unwrap().partition() as usize] += 1;
+    }
+    assert!(counts.iter().all(|count| (10..200).contains(count)), "{counts:?}");
 }
 
 #[tokio::test(start_paused = true)]
