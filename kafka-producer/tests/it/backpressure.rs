@@ -154,3 +154,14 @@ async fn nobody_lingers_with_memory_that_another_waits_for() {
     }
     assert_eq!(cluster.records("orders").await.len(), 4);
 }
+
+/// The step in which buffers grow would go past all the memory there is.
+#[tokio::test(start_paused = true)]
+async fn a_record_goes_through_memory_that_is_smaller_than_a_batch() {
+    let (cluster, client) = cluster(1).await;
+    let producer = Producer::builder(&client).buffer_memory(20_000).build().await.unwrap();
+    for _ in 0..3 {
+        producer.send(ProducerRecord::to("orders").value(vec![0; 17_000])).await.unwrap();
+    }
+    assert_eq!(cluster.records("orders").await.len(), 3);
+}

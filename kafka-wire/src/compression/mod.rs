@@ -223,11 +223,6 @@ impl Decompressor {
         }
     }
 
-    /// The limit in bytes.
-    pub fn limit(&self) -> usize {
-        self.limit
-    }
-
     /// Lets the next batches decompress to at most `limit` bytes.
     pub fn set_limit(&mut self, limit: usize) {
         self.limit = limit;
